@@ -1,0 +1,27 @@
+# OpenBLAS, Eigen and nlohmann-json: from their PyPI wheels, whose paths Python knows, or from the system when asked for.
+add_library(meshwright_json INTERFACE)
+add_library(meshwright_eigen INTERFACE)
+
+if(MESHWRIGHT_SYSTEM_LIBRARIES)
+  find_package(nlohmann_json REQUIRED)
+  find_package(Eigen3 REQUIRED NO_MODULE)
+  find_library(MESHWRIGHT_OPENBLAS_LIBRARY NAMES openblas REQUIRED)
+  target_link_libraries(meshwright_json INTERFACE nlohmann_json::nlohmann_json)
+  target_link_libraries(meshwright_eigen INTERFACE Eigen3::Eigen)
+else()
+  find_package(Python REQUIRED COMPONENTS Interpreter)
+  function(ask_python out code what)
+    execute_process(COMMAND ${Python_EXECUTABLE} -c "${code}" OUTPUT_VARIABLE answer OUTPUT_STRIP_TRAILING_WHITESPACE
+      RESULT_VARIABLE failed ERROR_VARIABLE error)
+    if(failed)
+      message(FATAL_ERROR "${what} was not found by ${Python_EXECUTABLE}. Install the wheels scipy-openblas32, cmeel-eigen and "
+        "nlohmann-json in that Python, choose another with -DPython_EXECUTABLE=..., or pass -DMESHWRIGHT_SYSTEM_LIBRARIES=ON.\n${error}")
+    endif()
+    set(${out} "${answer}" PARENT_SCOPE)
+  endfunction()
+  ask_python(json_include "import os, nlohmann_json; print(os.path.join(os.path.dirname(nlohmann_json.__file__), 'include'))" nlohmann-json)
+  ask_python(eigen_include "from importlib.metadata import distribution as d; print(d('cmeel-eigen').locate_file('cmeel.prefix/include/eigen3'))" Eigen)
+  ask_python(MESHWRIGHT_OPENBLAS_LIBRARY "import os, scipy_openblas32 as o; print(os.path.join(o.get_lib_dir(), 'libscipy_openblas.so'))" OpenBLAS)
+  target_include_directories(meshwright_json SYSTEM INTERFACE ${json_include})
+  target_include_directories(meshwright_eigen SYSTEM INTERFACE ${eigen_include})
+endif()

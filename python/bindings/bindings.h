@@ -1,0 +1,10 @@
+// One function per room; module.cpp calls them all.
+#pragma once
+#include <pybind11/pybind11.h>
+
+namespace mw {
+namespace py = pybind11;
+
+void bind_base(py::module_& module);
+
+}  // namespace mw

@@ -1,0 +1,6 @@
+#include "bindings.h"
+
+PYBIND11_MODULE(_core, module) {
+  module.doc() = "The C++ core of Meshwright. The package `meshwright` is its typed, documented face.";
+  mw::bind_base(module);
+}
