@@ -1,0 +1,135 @@
+#include "base/thread_pool.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "base/error.h"
+
+namespace mw {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kSpin = std::chrono::microseconds(200);
+
+// Which pool's tile this thread is inside of, and as which worker: for nested runs.
+thread_local const ThreadPool* current_pool = nullptr;
+thread_local int current_worker = 0;
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+// Spins until ready() or the spin time has passed; returns ready().
+template <typename Ready>
+bool spin_until(Ready ready) {
+  const auto end = Clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 64; ++i) {
+      if (ready()) return true;
+      pause();
+    }
+  } while (Clock::now() < end);
+  return ready();
+}
+
+int usable_processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) : threads_(threads == 0 ? std::max(1, usable_processors()) : threads) {
+  if (threads_ < 1 || threads_ > 4096) throw UserError(concat_text("a thread pool has 1 to 4096 threads, not ", threads));
+  if (threads_ == 1) return;
+  workers_ = std::make_unique<std::thread[]>(threads_ - 1);
+  for (int i = 1; i < threads_; ++i) workers_[i - 1] = std::thread([this, i] { work(i); });
+}
+
+ThreadPool::~ThreadPool() {
+  {
+    std::lock_guard lock(sleep_mutex_);
+    stop_.store(true);
+  }
+  wake_.notify_all();
+  for (int i = 1; i < threads_; ++i) workers_[i - 1].join();
+}
+
+void ThreadPool::work(int worker) {
+  while (!stop_.load(std::memory_order_relaxed)) {
+    if (spin_until([&] { return has_tiles() || stop_.load(std::memory_order_relaxed); })) {
+      claim_tiles(worker);
+      continue;
+    }
+    std::unique_lock lock(sleep_mutex_);
+    sleeping_.fetch_add(1, std::memory_order_seq_cst);  // before the last look at word_: the caller looks in the other order
+    wake_.wait(lock, [&] { return has_tiles() || stop_.load(); });
+    sleeping_.fetch_sub(1, std::memory_order_seq_cst);
+  }
+}
+
+void ThreadPool::claim_tiles(int worker) {
+  uint64_t word = word_.load(std::memory_order_acquire);
+  while ((word & kRemainingMask) != 0) {
+    const TileFunction function = function_.load(std::memory_order_relaxed);
+    void* const body = body_.load(std::memory_order_relaxed);
+    const int64_t total = total_.load(std::memory_order_relaxed);
+    if (!word_.compare_exchange_weak(word, word - 1, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
+    const int64_t tile = total - static_cast<int64_t>(word & kRemainingMask);
+    if (!failed_.load(std::memory_order_relaxed)) {
+      const ThreadPool* const outer_pool = std::exchange(current_pool, this);
+      const int outer_worker = std::exchange(current_worker, worker);
+      try {
+        function(body, tile, worker);
+      } catch (...) {
+        std::lock_guard lock(error_mutex_);
+        if (!error_ || tile < error_tile_) {
+          error_ = std::current_exception();
+          error_tile_ = tile;
+        }
+        failed_.store(true, std::memory_order_relaxed);
+      }
+      current_pool = outer_pool;
+      current_worker = outer_worker;
+    }
+    done_.fetch_add(1, std::memory_order_release);
+    word = word_.load(std::memory_order_acquire);
+  }
+}
+
+void ThreadPool::run_tiles(int64_t tiles, TileFunction function, void* body) {
+  if (tiles <= 0) return;
+  if (current_pool == this || threads_ == 1) {
+    const int worker = current_pool == this ? current_worker : 0;
+    for (int64_t tile = 0; tile < tiles; ++tile) function(body, tile, worker);
+    return;
+  }
+  MW_CHECK(static_cast<uint64_t>(tiles) < kRemainingMask, "too many tiles in a region");
+  std::lock_guard region_lock(caller_mutex_);
+  function_.store(function, std::memory_order_relaxed);
+  body_.store(body, std::memory_order_relaxed);
+  total_.store(tiles, std::memory_order_relaxed);
+  done_.store(0, std::memory_order_relaxed);
+  failed_.store(false, std::memory_order_relaxed);
+  word_.store(++region_ << kRemainingBits | static_cast<uint64_t>(tiles), std::memory_order_seq_cst);
+  if (tiles > 1 && sleeping_.load(std::memory_order_seq_cst) > 0) {
+    {
+      std::lock_guard lock(sleep_mutex_);
+    }
+    wake_.notify_all();
+  }
+  claim_tiles(0);
+  const auto finished = [&] { return done_.load(std::memory_order_acquire) == tiles; };
+  while (!spin_until(finished)) std::this_thread::yield();
+  if (failed_.load(std::memory_order_relaxed)) std::rethrow_exception(std::exchange(error_, nullptr));
+}
+
+}  // namespace mw
