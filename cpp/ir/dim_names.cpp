@@ -1,0 +1,20 @@
+#include "ir/dim_names.h"
+
+#include <algorithm>
+
+namespace mw {
+
+const std::vector<std::string>& standard_dims() {
+  static const std::vector<std::string> names{
+      "batch",       "seq",      "kv_seq",  "embed",     "vocab",    "kv_heads", "q_per_kv",  "heads",     "head_dim",      "mlp",        "experts",
+      "expert_mlp",  "expert_rows", "gate_up", "q_lora", "kv_lora", "rope_dim", "nope_dim", "value_dim", "lora_rank", "image",   "patch",      "vision_embed",
+      "vision_mlp",  "tokens",   "page",    "slot",      "positions", "top",     "layers",    "classes"};
+  return names;
+}
+
+bool is_standard_dim(std::string_view name) {
+  const auto& names = standard_dims();
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+}  // namespace mw

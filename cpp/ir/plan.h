@@ -1,0 +1,70 @@
+// A Plan is what passes make and an executor runs: the pieces of one rank, every buffer placed, and the order in which the
+// pieces run.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "ir/program.h"
+
+namespace mw {
+
+enum class Region : uint8_t {
+  kNone,     // a value that needs no memory (unused result)
+  kKept,     // parameters, accumulators, optimizer state, caches: owned by the runner, shared by the Plans that name them
+  kCarried,  // left by one piece for a later one, and the batch fields: one copy per microbatch in flight
+  kScratch,  // everything else: offsets in one arena
+  kResult,   // results handed to the caller
+};
+
+struct Placement {
+  Region region = Region::kNone;
+  int32_t buffer = -1;  // index into Plan::kept, Plan::carried or Plan::results
+  int64_t offset = 0;   // bytes from the start of that buffer, or of the scratch arena
+};
+
+enum class BufferRole : uint8_t { kParameter, kAccumulator, kOptimizerState, kCache, kInput, kScalar, kActivation, kResult };
+
+struct Buffer {
+  std::string name;
+  BufferRole role;
+  Type type;           // local: what this rank holds
+  Type global_type;    // whole; equal to `type` on one rank
+  std::string layout;  // "embed: fsdp" as explain shows it
+  int64_t offset = 0;  // in the kept region, or in one copy of the carried region
+  int64_t bytes = 0;   // padded
+};
+
+// One straight Program with every value placed.
+struct Piece {
+  std::string name;     // forward, backward, update
+  std::string variant;  // "", "first", "last", "first_last", "middle"
+  Program program;
+  std::vector<Placement> places;       // by ValueId
+  std::vector<int64_t> workspace;      // by op: offset in scratch of its kernel's workspace, -1 without one
+  int64_t scratch_bytes = 0;
+};
+
+struct RunRow {
+  int32_t piece;
+  int32_t microbatch;
+  int32_t carried_copy;  // which copy of the carried region this row works on
+};
+
+struct Plan {
+  std::vector<Buffer> kept;
+  std::vector<Buffer> carried;
+  std::vector<Buffer> results;
+  std::vector<Piece> pieces;
+  std::vector<RunRow> order;
+  int32_t carried_copies = 1;
+  int64_t kept_bytes = 0;
+  int64_t carried_bytes = 0;  // of one copy
+  int64_t scratch_bytes = 0;  // largest of all pieces
+  int64_t result_bytes = 0;
+  int64_t staging_bytes = 0;  // copies held while a checkpoint is saved
+
+  int64_t peak_bytes() const { return kept_bytes + carried_copies * carried_bytes + scratch_bytes + result_bytes + staging_bytes; }
+};
+
+}  // namespace mw

@@ -1,0 +1,71 @@
+#include "ir/program.h"
+
+#include "base/error.h"
+
+namespace mw {
+
+ValueId Program::add_value(Type type, int32_t producer) {
+  values.push_back({std::move(type), producer});
+  return static_cast<ValueId>(values.size() - 1);
+}
+
+const ProgramInput* Program::find_input(std::string_view name) const {
+  for (const ProgramInput& input : inputs) {
+    if (input.name == name) return &input;
+  }
+  return nullptr;
+}
+
+const ProgramOutput* Program::find_output(std::string_view name) const {
+  for (const ProgramOutput& output : outputs) {
+    if (output.name == name) return &output;
+  }
+  return nullptr;
+}
+
+int32_t Program::intern(std::vector<std::string>& table, Index& index, std::string_view text) {
+  if (index.size() != table.size()) {  // copied or hand-filled table: index it again
+    index.clear();
+    for (size_t i = 0; i < table.size(); ++i) index.emplace(table[i], static_cast<int32_t>(i));
+  }
+  const auto [at, inserted] = index.emplace(std::string(text), static_cast<int32_t>(table.size()));
+  if (inserted) table.emplace_back(text);
+  return at->second;
+}
+
+Signature Program::signature(const Op& op) const {
+  Signature signature;
+  signature.operands.reserve(op.operands.size());
+  signature.results.reserve(op.results.size());
+  for (const ValueId id : op.operands) signature.operands.push_back(&type(id));
+  for (const ValueId id : op.results) signature.results.push_back(&type(id));
+  signature.attributes = &op.attributes;
+  return signature;
+}
+
+std::string Program::describe(const Op& op) const {
+  std::string text(op.def->name);
+  const std::string& scope = scopes[static_cast<size_t>(op.scope)];
+  const std::string& source = sources[static_cast<size_t>(op.source)];
+  if (!scope.empty()) text += " at " + scope;
+  if (!source.empty()) text += " (" + source + ")";
+  return text;
+}
+
+uint64_t program_hash(const Program& program) {
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
+  for (const char c : program.to_text()) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
+  return hash;
+}
+
+Cost default_cost(const Signature& signature) {
+  Cost cost;
+  for (const Type* type : signature.operands) cost.bytes += static_cast<double>(type->bytes());
+  for (const Type* type : signature.results) {
+    cost.bytes += static_cast<double>(type->bytes());
+    cost.flops += static_cast<double>(type->elements());
+  }
+  return cost;
+}
+
+}  // namespace mw

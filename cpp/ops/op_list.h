@@ -1,0 +1,17 @@
+// The op list: one row per op file. Each file defines `std::span<const OpDef> NAME_ops()`.
+#pragma once
+#include <span>
+
+#include "ir/op_def.h"
+
+#define MW_OP_FAMILIES(ROW) \
+  ROW(elementwise_ops)      \
+  ROW(dot_ops)              \
+  ROW(reduce_ops)           \
+  ROW(shape_ops)
+
+namespace mw {
+#define MW_DECLARE_FAMILY(family) std::span<const OpDef> family();
+MW_OP_FAMILIES(MW_DECLARE_FAMILY)
+#undef MW_DECLARE_FAMILY
+}  // namespace mw

@@ -1,0 +1,16 @@
+// All op functions that model code, passes and tests call.
+#pragma once
+#include "ops/attention.h"
+#include "ops/collectives.h"
+#include "ops/cross_entropy.h"
+#include "ops/dot.h"
+#include "ops/elementwise.h"
+#include "ops/gated_activation.h"
+#include "ops/gather.h"
+#include "ops/norm.h"
+#include "ops/optimizer_update.h"
+#include "ops/random.h"
+#include "ops/reduce.h"
+#include "ops/rope.h"
+#include "ops/shape.h"
+#include "ops/top_k.h"
