@@ -1,0 +1,63 @@
+# Everything happens in .venv and build/: no root, nothing installed by hand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+JOBS ?= $(shell nproc)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# ccache where the machine has one.
+ifneq ($(shell command -v ccache),)
+export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
+endif
+
+SOURCES := CMakeLists.txt pyproject.toml $(shell find cmake cpp python configs -type f -not -name '*.pyc' -not -name '*.so' 2>/dev/null)
+CPP_FILES = $(shell find cpp python tests benchmarks -name '*.cpp' -o -name '*.h')
+CMAKE_PYTHON := -DPython_EXECUTABLE=$(BIN)/python
+
+.PHONY: quickstart install test test-fast bench bench-kernels format lint asan clean
+
+# Installs, builds, trains a small model on real text and writes text with it.
+quickstart: $(VENV)/installed
+	$(BIN)/meshwright quickstart
+
+install: $(VENV)/installed
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(SOURCES) | $(BIN)/python
+	$(BIN)/pip install --quiet .
+	touch $@
+
+$(VENV)/test_requirements: tests/requirements.txt | $(BIN)/python
+	$(BIN)/pip install --quiet -r tests/requirements.txt
+	touch $@
+
+# Every check and suite; the last line sums them. tests/run_all.py says what runs.
+test: $(VENV)/test_requirements
+	$(BIN)/python tests/run_all.py --jobs $(JOBS)
+
+# The same without the sanitizer build and without slow tests.
+test-fast: $(VENV)/test_requirements
+	$(BIN)/python tests/run_all.py --jobs $(JOBS) --fast
+
+asan: $(VENV)/test_requirements
+	$(BIN)/python tests/run_all.py --jobs $(JOBS) --only asan
+
+bench: $(VENV)/test_requirements $(VENV)/installed
+	$(BIN)/python benchmarks/compare.py
+
+bench-kernels: $(VENV)/test_requirements
+	PATH=$(BIN):$$PATH cmake --preset release $(CMAKE_PYTHON)
+	PATH=$(BIN):$$PATH cmake --build --preset release --parallel $(JOBS)
+	for program in build/release/bench_*; do case $$program in *.d) ;; *) $$program || exit 1;; esac; done
+
+format: $(VENV)/test_requirements
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/clang-format -i $(CPP_FILES)
+
+lint: $(VENV)/test_requirements
+	$(BIN)/python tests/run_all.py --only lint
+
+clean:
+	rm -rf build $(VENV)
