@@ -107,12 +107,14 @@ class Scope {
 struct GradientContext {
   Builder& builder;
   const Op& op;
-  std::vector<Tensor> operands;
-  std::vector<Tensor> results;
-  std::vector<std::optional<Tensor>> upstream;
-  std::vector<bool> needed;                         // operand i wants a gradient
-  std::vector<std::optional<Tensor>> gradients;     // filled by the rule
-  std::function<bool(Tensor)> depends_on_parameters;  // false: known from the batch alone
+  std::vector<Tensor> operands{};
+  std::vector<Tensor> results{};
+  std::vector<std::optional<Tensor>> upstream{};
+  std::vector<bool> needed{};                          // operand i wants a gradient
+  std::vector<std::optional<Tensor>> gradients{};      // filled by the rule
+  // A tensor that takes the place of result i for all its readers: a fused op that makes results and gradients at once.
+  std::vector<std::optional<Tensor>> replacements{};
+  std::function<bool(Tensor)> depends_on_parameters{};  // false: known from the batch alone
 
   const Attributes& attributes() const { return op.attributes; }
   // FP32 where operand i is a parameter (gradients are accumulated in FP32), else the operand's dtype.
