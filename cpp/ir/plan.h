@@ -40,8 +40,8 @@ struct Piece {
   std::string name;     // forward, backward, update
   std::string variant;  // "", "first", "last", "first_last", "middle"
   Program program;
-  std::vector<Placement> places;       // by ValueId
-  std::vector<int64_t> workspace;      // by op: offset in scratch of its kernel's workspace, -1 without one
+  std::vector<Placement> places{};     // by ValueId
+  std::vector<int64_t> workspace{};    // by op: offset in scratch of its kernel's workspace, -1 without one
   int64_t scratch_bytes = 0;
 };
 

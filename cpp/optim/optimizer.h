@@ -1,0 +1,44 @@
+// Update rules as traced ops. The update Program reads the gradients of a step and writes weights and optimizer state in place.
+//
+//   Program update = trace_update({.kind = "adamw", .clip = 1.0}, parameters);
+//
+// Inputs: states "gradient.NAME" (f32), parameters NAME, "master.NAME" (f32, where the stored dtype is not f32), the rule's own states
+// ("first_moment.NAME", ...), and f32 scalars that the trainer fills each step: "lr", and for AdamW "correction1", "correction2".
+// Results: "grad_norm" (before clipping).
+#pragma once
+#include <string>
+#include <vector>
+
+#include "ir/program.h"
+
+namespace mw {
+
+struct OptimizerConfig {
+  std::string kind = "adamw";  // "adamw", "sgd"
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0.01;
+  double momentum = 0.0;  // sgd
+  double clip = 0.0;      // largest global L2 norm of the gradient; 0: no clipping
+
+  bool operator==(const OptimizerConfig&) const = default;
+};
+
+struct TrainedParameter {
+  std::string name;
+  Type type;          // as stored; the master is f32
+  bool decay = true;  // takes part in weight decay
+};
+
+inline constexpr const char* kMasterPrefix = "master.";
+
+// Names of the f32 states that the rule keeps per parameter: {"first_moment.", "second_moment."}, {"momentum."}, {}.
+std::vector<std::string> optimizer_state_prefixes(const OptimizerConfig& config);
+
+// UserError for an unknown kind or a value out of range.
+void check_optimizer(const OptimizerConfig& config);
+
+Program trace_update(const OptimizerConfig& config, const std::vector<TrainedParameter>& parameters);
+
+}  // namespace mw

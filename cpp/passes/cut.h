@@ -1,0 +1,24 @@
+// cut: from a differentiated Program and an update Program to a Plan of pieces and their run order.
+//
+//   forward, backward (variants first, middle, last, first_last), update        F0 B0 F1 B1 ... update
+//
+// A value that the backward reads and the forward makes crosses the boundary: it is carried, one copy per microbatch in flight. Views
+// and constants are made again instead. Gradients are added up in the states "accumulator.NAME": the first microbatch writes them, the
+// last leaves the sum in "gradient.NAME" (the layout of the optimizer), each as soon as it is final. Other f32 scalar results (loss,
+// counts) are summed over the microbatches likewise.
+#pragma once
+#include <string>
+
+#include "ir/plan.h"
+
+namespace mw {
+
+inline constexpr const char* kAccumulatorPrefix = "accumulator.";
+inline constexpr const char* kMetricPrefix = "metric.";
+
+Plan cut(const Program& training, Program update, int microbatches);
+
+// One piece `name`, run once: decoding, evaluation, gradients without an update.
+Plan cut_single(Program program, const std::string& name);
+
+}  // namespace mw
