@@ -2,9 +2,11 @@
 // pieces run.
 #pragma once
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
+#include "ir/layout.h"
 #include "ir/program.h"
 
 namespace mw {
@@ -30,7 +32,7 @@ struct Buffer {
   BufferRole role;
   Type type;           // local: what this rank holds
   Type global_type;    // whole; equal to `type` on one rank
-  std::string layout;  // "embed: fsdp" as explain shows it
+  Layout layout;
   int64_t offset = 0;  // in the kept region, or in one copy of the carried region
   int64_t bytes = 0;   // padded
 };
@@ -51,7 +53,14 @@ struct RunRow {
   int32_t carried_copy;  // which copy of the carried region this row works on
 };
 
+// Layout of the kept, carried and input values that pieces share by name; filled by partition.
+struct SharedValue {
+  Type global_type;
+  Layout layout;
+};
+
 struct Plan {
+  std::map<std::string, SharedValue> shared;
   std::vector<Buffer> kept;
   std::vector<Buffer> carried;
   std::vector<Buffer> results;

@@ -1,5 +1,6 @@
-// The closed list of conversions that partition inserts. `axes` names mesh axes (a factor of an axis is written "tensor/4:2": of an axis
-// whose major factor is 4, the minor factor 2). Ranks that differ only on those axes take part together.
+// The closed list of conversions that partition inserts. `axes` names parts of mesh axes as ir/layout.h writes them
+// ("tensor:1:4": stride 1, size 4), major first; `parts` is the product of their sizes. Ranks that differ only on those parts take
+// part together; shards are in the order of the parts.
 #pragma once
 #include <string>
 #include <vector>

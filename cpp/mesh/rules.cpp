@@ -1,0 +1,98 @@
+#include "mesh/rules.h"
+
+#include <algorithm>
+#include <map>
+
+#include "base/error.h"
+
+namespace mw {
+namespace {
+
+// The multiples of `axis_size` on either side of `size`.
+std::string nearest_sizes(int64_t size, int64_t axis_size) {
+  const int64_t below = size / axis_size * axis_size, above = below + axis_size;
+  return below > 0 ? std::to_string(below) + " or " + std::to_string(above) : std::to_string(above);
+}
+
+RuleTable parse_table(std::initializer_list<const char*> rows) {
+  RuleTable table;
+  for (const char* row : rows) table.push_back(parse_rule(row));
+  return table;
+}
+
+}  // namespace
+
+RuleRow parse_rule(std::string_view text) {
+  const size_t colon = text.find(':');
+  if (colon == std::string_view::npos || colon == 0) throw UserError("'" + std::string(text) + "' is not a rule; expected for example 'batch:data' or 'kv_heads:tensor part'");
+  std::string_view rest = text.substr(colon + 1);
+  while (!rest.empty() && rest.front() == ' ') rest.remove_prefix(1);
+  RuleRow row{std::string(text.substr(0, colon)), std::string(rest.substr(0, rest.find(' '))), false};
+  if (rest.find(' ') != std::string_view::npos) {
+    if (rest.substr(rest.find(' ') + 1) != "part") throw UserError("rule '" + std::string(text) + "': only the word 'part' may follow the axis");
+    row.part = true;
+  }
+  Mesh().size_of(row.axis);
+  return row;
+}
+
+std::string to_string(const RuleRow& row) { return row.dim + ":" + row.axis + (row.part ? " part" : ""); }
+
+Rules default_rules() {
+  Rules rules;
+  rules.compute = parse_table({"batch:data", "batch:fsdp", "kv_heads:tensor part", "q_per_kv:tensor", "mlp:tensor", "vocab:tensor", "seq:tensor"});
+  rules.parameters = parse_table({"kv_heads:tensor part", "q_per_kv:tensor", "mlp:tensor", "vocab:tensor", "*:fsdp"});
+  rules.gradients = rules.parameters;
+  rules.optimizer = rules.parameters;
+  return rules;
+}
+
+Rules named_rules(std::string_view name) {
+  Rules rules = default_rules();
+  const std::vector<std::string> known{"default", "ddp", "zero1", "zero2", "zero3"};
+  const auto at = std::find(known.begin(), known.end(), name);
+  if (at == known.end()) throw UserError("there are no rules '" + std::string(name) + "'" + did_you_mean(std::string(name), known) + "; known: default, ddp, zero1, zero2, zero3");
+  const RuleRow over_data{"*", "data", false};
+  const auto level = at - known.begin() - 1;  // ZeRO level
+  if (level >= 1) rules.optimizer.push_back(over_data);
+  if (level >= 2) rules.gradients.push_back(over_data);
+  if (level >= 3) rules.parameters.push_back(over_data);
+  return rules;
+}
+
+std::vector<Assignment> read_table(const RuleTable& table, const Mesh& mesh, const std::vector<std::pair<std::string, int64_t>>& dims, const std::vector<bool>& may_shard,
+                                   const std::vector<std::string>& taken) {
+  std::map<std::string, int64_t> left;  // size of the factor of each axis not given out yet; it is always the minor one (stride 1)
+  for (const std::string& axis : Mesh::axis_names()) left[axis] = std::find(taken.begin(), taken.end(), axis) == taken.end() ? mesh.size_of(axis) : 1;
+  std::vector<int64_t> local;
+  for (const auto& [name, size] : dims) local.push_back(size);
+  std::vector<Assignment> given;
+  const auto give = [&](size_t dim, const std::string& axis, int64_t size) {
+    given.push_back({dims[dim].first, axis, size, left[axis] / size});
+    left[axis] /= size;
+    local[dim] /= size;
+  };
+  for (const RuleRow& row : table) {
+    const int64_t size = left[row.axis];
+    if (size == 1) continue;
+    for (size_t i = 0; i < dims.size(); ++i) {
+      if (!may_shard[i] || (row.dim != "*" && row.dim != dims[i].first)) continue;
+      if (row.part) {
+        int64_t factor = size;
+        while (size % factor != 0 || local[i] % factor != 0) --factor;
+        if (factor > 1) give(i, row.axis, factor);
+        break;
+      }
+      if (local[i] % size == 0) {
+        give(i, row.axis, size);
+        break;
+      }
+      if (row.dim == "*") continue;
+      throw UserError("mesh axis '" + row.axis + "' of size " + std::to_string(size) + " does not divide dim '" + row.dim + "' of size " + std::to_string(local[i]) +
+                      "; nearest sizes that work: " + nearest_sizes(local[i], size));
+    }
+  }
+  return given;
+}
+
+}  // namespace mw
