@@ -1,0 +1,113 @@
+"""What other frameworks call our keys. An unknown key found here is answered with our name."""
+
+from __future__ import annotations
+
+_NANOGPT = {
+    "block_size": "seq",
+    "batch_size": "batch",
+    "gradient_accumulation_steps": "gradient_accumulation",
+    "learning_rate": "lr",
+    "min_lr": "final",
+    "max_iters": "steps",
+    "lr_decay_iters": "steps",
+    "warmup_iters": "warmup",
+    "decay_lr": "schedule",
+    "grad_clip": "clip",
+    "out_dir": "output",
+    "init_from": "model",
+    "dataset": "data",
+    "eval_interval": "eval_every",
+    "log_interval": "log_every",
+    "always_save_checkpoint": "save_every",
+    "n_layer": "model.num_layers",
+    "start": "prompt",
+    "num_samples": "samples",
+}
+_HUGGING_FACE = {
+    "per_device_train_batch_size": "batch",
+    "per_device_eval_batch_size": "batch",
+    "train_batch_size": "batch",
+    "output_dir": "output",
+    "overwrite_output_dir": "output",
+    "resume_from_checkpoint": "output",
+    "max_steps": "steps",
+    "num_train_epochs": "steps",
+    "lr_scheduler_type": "schedule",
+    "warmup_steps": "warmup",
+    "warmup_ratio": "warmup",
+    "max_grad_norm": "clip",
+    "adam_beta1": "beta1",
+    "adam_beta2": "beta2",
+    "adam_epsilon": "eps",
+    "optim": "optimizer",
+    "logging_steps": "log_every",
+    "save_steps": "save_every",
+    "save_total_limit": "keep",
+    "eval_steps": "eval_every",
+    "bf16": "dtype",
+    "fp16": "dtype",
+    "torch_dtype": "dtype",
+    "gradient_checkpointing": "remat",
+    "max_seq_length": "seq",
+    "max_length": "seq",
+    "model_name_or_path": "model",
+    "train_file": "data",
+    "dataset_name": "data",
+    "do_sample": "temperature",
+    "num_return_sequences": "samples",
+    "stop_strings": "stop",
+    "num_hidden_layers": "model.num_layers",
+    "vocab_size": "vocab",
+}
+_MAXTEXT = {
+    "max_target_length": "seq",
+    "per_device_batch_size": "batch",
+    "global_batch_size_to_train_on": "batch",
+    "model_name": "model",
+    "base_output_directory": "output",
+    "run_name": "output",
+    "load_parameters_path": "model",
+    "dataset_path": "data",
+    "hf_path": "data",
+    "opt_type": "optimizer",
+    "adam_b1": "beta1",
+    "adam_b2": "beta2",
+    "adam_eps": "eps",
+    "adam_weight_decay": "weight_decay",
+    "gradient_clipping_threshold": "clip",
+    "lr_schedule_type": "schedule",
+    "warmup_steps_fraction": "warmup",
+    "learning_rate_final_fraction": "final",
+    "wsd_decay_steps_fraction": "decay",
+    "wsd_decay_style": "decay_style",
+    "remat_policy": "remat",
+    "checkpoint_period": "save_every",
+    "max_num_checkpoints_to_keep": "keep",
+    "log_period": "log_every",
+    "eval_interval": "eval_every",
+    "init_weights_seed": "seed",
+    "data_shuffle_seed": "seed",
+    "ici_data_parallelism": "mesh.data",
+    "dcn_data_parallelism": "mesh.data",
+    "ici_fsdp_parallelism": "mesh.fsdp",
+    "dcn_fsdp_parallelism": "mesh.fsdp",
+    "ici_tensor_parallelism": "mesh.tensor",
+    "dcn_tensor_parallelism": "mesh.tensor",
+    "weight_dtype": "dtype",
+    "tokenizer_path": "tokenizer",
+    "decode_sampling_temperature": "temperature",
+    "decode_sampling_top_k": "top_k",
+    "decode_sampling_nucleus_p": "top_p",
+    "base_num_decoder_layers": "model.num_layers",
+}
+
+SOURCES = {"nanoGPT": _NANOGPT, "Hugging Face": _HUGGING_FACE, "MaxText": _MAXTEXT}
+
+
+def our_name(foreign: str) -> tuple[str, str] | None:
+    """(our key, whose name `foreign` is), or None; the case and hyphens of `foreign` do not matter."""
+    wanted = foreign.lower().replace("-", "_")
+    for source, names in SOURCES.items():
+        if wanted in names:
+            return names[wanted], source
+    return None

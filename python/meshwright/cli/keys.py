@@ -1,0 +1,262 @@
+"""Every command and every config key, declared once: parsing, `--help`, `docs/config.md` and the hints are made from these tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from meshwright.cli.kinds import BOOLEAN, INTEGER, LENGTH, MODEL, NUMBER, PATH, TEXT, TEXTS, Kind
+
+
+@dataclass(frozen=True)
+class Command:
+    name: str
+    help: str
+    example: str
+    positional: str | None = None
+    """The key that an argument without `=` gives; None: only a run file may stand there."""
+    run_file: bool = True
+    """Whether an argument that ends in .json is read as a run file."""
+
+
+@dataclass(frozen=True)
+class Key:
+    name: str
+    kind: Kind
+    default: Any
+    help: str
+    commands: tuple[str, ...]
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+    """Excluded lower bound."""
+    below: float | None = None
+    """Excluded upper bound."""
+    required: bool = False
+    optional: bool = False
+    """Whether `none` (JSON: null) is a value."""
+    changes_result: bool = True
+    """Whether a run with another value gives other numbers: these keys must agree when a run is resumed."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Commands whose default differs."""
+
+    def default_for(self, command: str) -> Any:
+        return self.defaults.get(command, self.default)
+
+    def range_text(self) -> str:
+        """`one of a, b` · `0 to 1` · `at least 1` · `` where anything goes."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        low = f"above {self.above:g}" if self.above is not None else f"at least {self.low:g}" if self.low is not None else ""
+        high = f"below {self.below:g}" if self.below is not None else f"at most {self.high:g}" if self.high is not None else ""
+        if self.low is not None and self.high is not None:
+            return f"{self.low:g} to {self.high:g}"
+        return " and ".join(part for part in (low, high) if part)
+
+    def default_text(self, command: str) -> str:
+        """The default as it would be typed."""
+        value = self.default_for(command)
+        if self.required:
+            return "required"
+        if value is None:
+            return "none"
+        return value if isinstance(value, str) else json.dumps(value)
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command("quickstart", "train a small model on this Python's own library and write text with it", "meshwright quickstart"),
+        Command(
+            "prepare",
+            "make a data folder of token shards from text, JSONL and parquet files",
+            "meshwright prepare book.txt output=data/ tokenizer=train vocab=4096 validation=0.05",
+            positional="inputs",
+            run_file=False,
+        ),
+        Command(
+            "train",
+            "train a model: model=NAME from random weights, model=FOLDER from its weights",
+            "meshwright train model=mini data=data/ seq=256 batch=8 steps=1000 output=runs/a",
+        ),
+        Command(
+            "generate",
+            "write text with a model",
+            'meshwright generate runs/a prompt="Once" max_new_tokens=64 temperature=0.8',
+            positional="model",
+        ),
+        Command("evaluate", "loss of a model on a data folder", "meshwright evaluate runs/a data=data/ seq=256", positional="model"),
+        Command(
+            "plan",
+            "memory, FLOPs and collectives of a training step, without running it",
+            "meshwright plan model=llama3-8b mesh.fsdp=8 seq=8192 batch=8 remat=full",
+            positional="model",
+        ),
+        Command("models", "the models whose configurations come with Meshwright", "meshwright models llama", positional="filter"),
+        Command("inspect", "what a checkpoint, data or run folder holds", "meshwright inspect runs/a", positional="path", run_file=False),
+        Command("bench", "time one operation and name its kernel", "meshwright bench op=dot m=2048 n=768 k=768 threads=2", positional="op"),
+        Command("doctor", "what this machine offers: instruction sets, kernels, measured peaks, warnings", "meshwright doctor"),
+    )
+}
+
+_TRAIN, _PLAN = ("train",), ("train", "plan")
+_TABLES = ("evaluate", "plan", "models", "inspect", "bench", "doctor")
+
+KEYS = (
+    # What it works on
+    Key("inputs", TEXTS, None, "files and folders to read: .txt, .md, .py and other text, .jsonl, .parquet", ("prepare",), required=True),
+    Key(
+        "model",
+        MODEL,
+        None,
+        "a name from `meshwright models` (random weights), a checkpoint folder (its weights) or a JSON file; model.FIELD=value overrides a field",
+        ("train", "generate", "evaluate", "plan"),
+        required=True,
+    ),
+    Key("data", PATH, None, "data folder that `meshwright prepare` made", ("train", "evaluate"), required=True),
+    Key("split", TEXT, "validation", "part of the data folder", ("evaluate",), choices=("train", "validation")),
+    Key("path", PATH, None, "checkpoint folder, .safetensors file, data folder or run folder", ("inspect",), required=True),
+    Key("filter", TEXT, None, "part of a model's name", ("models",), optional=True),
+    Key(
+        "output",
+        PATH,
+        None,
+        "folder to write; a run that stands there is resumed",
+        ("quickstart", "prepare", "train"),
+        optional=True,
+        changes_result=False,
+        defaults={"quickstart": "runs/quickstart", "prepare": "data"},
+    ),
+    # Preparing data
+    Key(
+        "tokenizer", TEXT, "train", "`train` a byte-level BPE tokenizer on the input, or the folder or tokenizer.json to use", ("prepare",)
+    ),
+    Key("vocab", INTEGER, 4096, "vocabulary size of a trained tokenizer", ("prepare",), low=257, high=1 << 24),
+    Key("validation", NUMBER, 0.05, "share of the documents that is held back as the validation split", ("prepare",), low=0, below=1),
+    Key("field", TEXT, "text", "field of JSONL objects or parquet column that holds the text", ("prepare",)),
+    # Size of the run
+    Key(
+        "steps",
+        INTEGER,
+        1000,
+        "optimizer steps",
+        ("quickstart", "train"),
+        low=1,
+        optional=True,
+        defaults={"quickstart": None},
+    ),
+    Key("minutes", NUMBER, 5.0, "training time from which steps is chosen (300 to 3,000) when it is none", ("quickstart",), above=0),
+    Key("seq", INTEGER, 256, "tokens per sequence", ("train", "evaluate", "plan"), low=2),
+    Key("batch", INTEGER, 8, "sequences per optimizer step, over all ranks", ("train", "evaluate", "plan"), low=1),
+    Key("batches", INTEGER, None, "batches to evaluate; none: the whole split", ("evaluate",), low=1, optional=True),
+    Key("microbatches", INTEGER, None, "parts into which a batch is cut; none: gradient_accumulation", _PLAN, low=1, optional=True),
+    Key("gradient_accumulation", INTEGER, None, "microbatches under its usual name; none: 1", _PLAN, low=1, optional=True),
+    # Optimizer
+    Key("optimizer", TEXT, "adamw", "update rule", _PLAN, choices=("adamw", "sgd")),
+    Key("lr", NUMBER, 3e-4, "learning rate at the top of the schedule", ("train",), low=0),
+    Key("beta1", NUMBER, 0.9, "AdamW: decay of the first moment", _TRAIN, low=0, below=1),
+    Key("beta2", NUMBER, 0.95, "AdamW: decay of the second moment", _TRAIN, low=0, below=1),
+    Key("eps", NUMBER, 1e-8, "AdamW: added to the root of the second moment", _TRAIN, low=0),
+    Key("momentum", NUMBER, 0.0, "SGD: momentum", _TRAIN, low=0, below=1),
+    Key("weight_decay", NUMBER, 0.1, "decay of tensors with two or more dims", _TRAIN, low=0),
+    Key("decay_embeddings", BOOLEAN, False, "decay embeddings too", _TRAIN),
+    Key("clip", NUMBER, 1.0, "largest global norm of the gradient; none: no clipping", _TRAIN, above=0, optional=True),
+    Key("schedule", TEXT, "cosine", "shape of the learning rate", _TRAIN, choices=("constant", "cosine", "wsd", "linear")),
+    Key("warmup", LENGTH, 0.1, "warm-up: steps, or a share of the run", _TRAIN, low=0),
+    Key("decay", LENGTH, 0.1, "wsd: steps or share of the decay at the end", _TRAIN, low=0),
+    Key("decay_style", TEXT, "linear", "wsd: shape of the decay", _TRAIN, choices=("linear", "cosine")),
+    Key("final", NUMBER, 0.1, "learning rate at the end as a share of lr", _TRAIN, low=0, high=1),
+    # Computation
+    Key(
+        "dtype",
+        TEXT,
+        "float32",
+        "compute dtype; masters and accumulators are float32",
+        ("train", "generate", "evaluate", "plan", "bench"),
+        choices=("float32", "bfloat16"),
+    ),
+    Key(
+        "seed", INTEGER, 0, "seed of weights, data order and sampling", ("quickstart", "prepare", "train", "generate"), low=0, below=1 << 63
+    ),
+    Key("remat", TEXT, "none", "what is recomputed in backward: none, minimal, full, or names of values", _PLAN, changes_result=False),
+    Key(
+        "rules",
+        PATH,
+        None,
+        "sharding rules: a name from configs/rules or a JSON file; none: the default",
+        _PLAN,
+        optional=True,
+        changes_result=False,
+    ),
+    Key("mesh.data", INTEGER, 1, "ranks that each hold the whole model (DDP)", _PLAN, low=1, changes_result=False),
+    Key(
+        "mesh.fsdp",
+        INTEGER,
+        1,
+        "ranks over which weights, gradients and optimizer state are split (ZeRO-3)",
+        _PLAN,
+        low=1,
+        changes_result=False,
+    ),
+    Key("mesh.tensor", INTEGER, 1, "ranks over which each layer's matrices are split", _PLAN, low=1, changes_result=False),
+    Key("threads", INTEGER, None, "CPU threads; none: all", ("bench", "doctor"), low=1, optional=True, changes_result=False),
+    # While it runs
+    Key("log_every", INTEGER, 10, "steps between rows of metrics", _TRAIN, low=1, changes_result=False),
+    Key("save_every", INTEGER, 500, "steps between checkpoints", _TRAIN, low=1, changes_result=False),
+    Key("keep", INTEGER, 3, "newest checkpoints that are kept", _TRAIN, low=1, changes_result=False),
+    Key(
+        "eval_every",
+        INTEGER,
+        200,
+        "steps between evaluations on the validation split; none: never",
+        _TRAIN,
+        low=1,
+        optional=True,
+        changes_result=False,
+    ),
+    Key(
+        "reset_optimizer",
+        BOOLEAN,
+        False,
+        "start with fresh optimizer state where the weights were changed since the save",
+        _TRAIN,
+        changes_result=False,
+    ),
+    # Text
+    Key("prompt", TEXTS, None, 'text to continue; several as a JSON list, ["a", "b"]', ("generate",), required=True),
+    Key("max_new_tokens", INTEGER, 64, "tokens to write at most", ("generate",), low=1),
+    Key("samples", INTEGER, 1, "continuations of each prompt", ("generate",), low=1),
+    Key("temperature", NUMBER, 0.0, "0 takes the likeliest token, 1 samples from the model's own distribution", ("generate",), low=0),
+    Key("top_k", INTEGER, None, "sample from the k likeliest tokens", ("generate",), low=1, optional=True),
+    Key(
+        "top_p", NUMBER, None, "sample from the likeliest tokens that reach this probability", ("generate",), above=0, high=1, optional=True
+    ),
+    Key(
+        "min_p",
+        NUMBER,
+        None,
+        "drop tokens below this share of the likeliest one's probability",
+        ("generate",),
+        low=0,
+        high=1,
+        optional=True,
+    ),
+    Key("stop", TEXTS, None, "texts that end a continuation", ("generate",), optional=True),
+    # Measuring
+    Key("explain", TEXT, None, "print the program after this pass, with its collectives", ("plan",), optional=True),
+    Key("op", TEXT, "dot", "operation to time", ("bench",)),
+    Key("m", INTEGER, 2048, "dot: rows of the result", ("bench",), low=1),
+    Key("n", INTEGER, 768, "dot: columns of the result", ("bench",), low=1),
+    Key("k", INTEGER, 768, "dot: length of the contraction", ("bench",), low=1),
+    Key("json", BOOLEAN, False, "print JSON instead of a table", _TABLES, changes_result=False),
+)
+
+OPEN_GROUPS = {"model": _PLAN}
+"""Groups whose fields another table checks (a model's own configuration), and the commands that take them."""
+
+
+def keys_of(command: str) -> dict[str, Key]:
+    return {key.name: key for key in KEYS if command in key.commands}
