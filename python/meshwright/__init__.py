@@ -1,5 +1,8 @@
 """Meshwright trains, post-trains and decodes large language models: a C++20 core scripted in Python."""
 
+from importlib import import_module
+from typing import Any
+
 from meshwright._core import InternalError, UserError
 from meshwright.optimizers import SGD, AdamW
 from meshwright.run_log import Metrics, plot_run
@@ -9,12 +12,27 @@ __version__ = "0.1.0"
 __all__ = [
     "SGD",
     "AdamW",
+    "Bigram",
     "Constant",
     "InternalError",
     "Linear",
     "Metrics",
+    "Unigram",
     "UserError",
     "WarmupCosine",
     "WarmupStableDecay",
     "plot_run",
 ]
+
+# Names whose modules import NumPy or more: loaded when first asked for.
+_LAZY = {"Bigram": "meshwright.baselines", "Unigram": "meshwright.baselines"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'meshwright' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_LAZY])

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from meshwright import UserError
-from meshwright.run_log import History, Metrics, RunRecorder, plot_run, read_history
+from meshwright.run_log import History, Metrics, RunRecorder, plot_run, read_history, read_settings, remember_settings
 from meshwright.run_log.event_file import EventFile, crc32c
 
 
@@ -168,3 +168,19 @@ def test_picture_of_a_folder_without_losses_is_an_error(tmp_path):
     History(tmp_path).close()
     with pytest.raises(UserError, match="no losses"):
         plot_run(tmp_path)
+
+
+def test_settings_of_a_resumed_run_must_agree(tmp_path):
+    folder = tmp_path / "runs" / "a"
+    assert read_settings(folder) == {}
+    remember_settings(folder, {"lr": 0.1, "seq": 64, "save_every": 10, "betas": (0.9, 0.95)})
+    remember_settings(folder, {"lr": 0.1, "seq": 64, "save_every": 20, "betas": (0.9, 0.95)}, free=["save_every"])
+    assert read_settings(folder) == {"lr": 0.1, "seq": 64, "save_every": 20, "betas": [0.9, 0.95]}
+    with pytest.raises(UserError) as error:
+        remember_settings(folder, {"lr": 0.2, "save_every": 20, "betas": (0.9, 0.95)}, free=["save_every"])
+    for part in ("runs/a", "other settings", "lr: 0.1 there, 0.2 here", "seq: 64 there, null here"):
+        assert part in str(error.value)
+    assert "betas" not in str(error.value) and read_settings(folder)["lr"] == 0.1
+    (folder / "run.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        read_settings(folder)

@@ -20,6 +20,8 @@ _NANOGPT = {
     "log_interval": "log_every",
     "always_save_checkpoint": "save_every",
     "n_layer": "model.num_layers",
+    "n_head": "model.num_query_heads",
+    "n_embd": "model.embedding_dim",
     "start": "prompt",
     "num_samples": "samples",
 }
@@ -57,6 +59,10 @@ _HUGGING_FACE = {
     "num_return_sequences": "samples",
     "stop_strings": "stop",
     "num_hidden_layers": "model.num_layers",
+    "hidden_size": "model.embedding_dim",
+    "num_attention_heads": "model.num_query_heads",
+    "num_key_value_heads": "model.num_kv_heads",
+    "intermediate_size": "model.mlp_dim",
     "vocab_size": "vocab",
 }
 _MAXTEXT = {
@@ -99,6 +105,10 @@ _MAXTEXT = {
     "decode_sampling_top_k": "top_k",
     "decode_sampling_nucleus_p": "top_p",
     "base_num_decoder_layers": "model.num_layers",
+    "base_emb_dim": "model.embedding_dim",
+    "base_mlp_dim": "model.mlp_dim",
+    "base_num_query_heads": "model.num_query_heads",
+    "base_num_kv_heads": "model.num_kv_heads",
 }
 
 SOURCES = {"nanoGPT": _NANOGPT, "Hugging Face": _HUGGING_FACE, "MaxText": _MAXTEXT}

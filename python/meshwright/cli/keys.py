@@ -50,10 +50,10 @@ class Key:
         """`one of a, b` · `0 to 1` · `at least 1` · `` where anything goes."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
-        low = f"above {self.above:g}" if self.above is not None else f"at least {self.low:g}" if self.low is not None else ""
-        high = f"below {self.below:g}" if self.below is not None else f"at most {self.high:g}" if self.high is not None else ""
+        low = f"above {self.above}" if self.above is not None else f"at least {self.low}" if self.low is not None else ""
+        high = f"below {self.below}" if self.below is not None else f"at most {self.high}" if self.high is not None else ""
         if self.low is not None and self.high is not None:
-            return f"{self.low:g} to {self.high:g}"
+            return f"{self.low} to {self.high}"
         return " and ".join(part for part in (low, high) if part)
 
     def default_text(self, command: str) -> str:
@@ -112,7 +112,7 @@ KEYS = (
         "model",
         MODEL,
         None,
-        "a name from `meshwright models` (random weights), a checkpoint folder (its weights) or a JSON file; model.FIELD=value overrides a field",
+        "a name from `meshwright models` (random weights), a checkpoint folder (its weights) or a JSON file",
         ("train", "generate", "evaluate", "plan"),
         required=True,
     ),
@@ -254,7 +254,7 @@ KEYS = (
     Key("json", BOOLEAN, False, "print JSON instead of a table", _TABLES, changes_result=False),
 )
 
-OPEN_GROUPS = {"model": _PLAN}
+OPEN_GROUPS = {"model": ("train",)}
 """Groups whose fields another table checks (a model's own configuration), and the commands that take them."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,10 +34,9 @@ class Config:
         prefix = name + "."
         return {key[len(prefix) :]: value for key, value in self.values.items() if key.startswith(prefix)}
 
-    def result_values(self) -> dict[str, Any]:
-        """The values that decide the numbers of the run (not where it writes, how often it saves or on which mesh it runs)."""
-        table = keys_of(self.command)
-        return {name: value for name, value in self.values.items() if name not in table or table[name].changes_result}
+    def free_keys(self) -> list[str]:
+        """Keys that do not decide the numbers of the run: where it writes, how often it saves, on which mesh it runs."""
+        return [name for name, key in keys_of(self.command).items() if not key.changes_result]
 
 
 def nearest(name: str, names: Sequence[str]) -> str:
@@ -202,22 +200,12 @@ def _in_range(key: Key, value: float) -> bool:
 
 def _unknown(command: str, name: str) -> str:
     table = keys_of(command)
+    more = f"`meshwright {command} --help` lists the keys of {command}."
     if foreign := our_name(name):
         ours, source = foreign
         if ours in table or ours.split(".")[0] in OPEN_GROUPS and command in OPEN_GROUPS[ours.split(".")[0]]:
             return f"unknown key {name!r}: {source}'s {name} is called {ours!r} here"
     elsewhere = [other for other in COMMANDS if name in keys_of(other)]
     if elsewhere:
-        return f"{command} has no key {name!r}; it belongs to {', '.join(elsewhere)}. `meshwright {command} --help` lists the keys of {command}."
-    return f"unknown key {name!r}{nearest(name, list(table)) or '.'} `meshwright {command} --help` lists the keys of {command}."
-
-
-def save_values(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
-    """Writes a run file whole or not at all."""
-    temporary = f"{os.fspath(path)}.new"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(dict(values), file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+        return f"{command} has no key {name!r}; it belongs to {', '.join(elsewhere)}. {more}"
+    return f"unknown key {name!r}{nearest(name, list(table)) or '.'} {more}"

@@ -1,0 +1,32 @@
+"""meshwright plan: what a training step would need, without running it."""
+
+from __future__ import annotations
+
+import json
+
+from meshwright.cli.ingredients import make_mesh
+from meshwright.cli.parser import Config
+
+
+def run(config: Config) -> None:
+    import meshwright as mw
+
+    report = mw.plan(
+        config["model"],
+        mesh=make_mesh(config),
+        seq=config["seq"],
+        batch=config["batch"],
+        optimizer=config["optimizer"],
+        dtype=config["dtype"],
+        remat=config["remat"],
+        rules=config["rules"],
+        microbatches=config["microbatches"],
+        gradient_accumulation=config["gradient_accumulation"],
+    )
+    if config["explain"] is not None:
+        print(report.explain(after=config["explain"]))
+    elif config["json"]:
+        answer = report.to_json()
+        print(answer if isinstance(answer, str) else json.dumps(answer, indent=2))
+    else:
+        print(report.table())
