@@ -1,0 +1,73 @@
+// The innermost GEMM kernels of one instruction set. Everything above them (tiles, blocking, threads) is plain C++ in gemm.cpp.
+//
+// They work on 32-bit *words*: 1 float, or 2 bf16 that follow each other in the contraction. The row operand is broadcast, word by
+// word, from wherever it lies (any byte strides); the lane operand is a *panel* [words][width] with width 16, 32 or 48, or a
+// row-major matrix whose rows are the contraction. Each element of C is one chain of multiply-adds in the order of k, whatever the
+// number of rows or lanes: so the bits of a row depend on that row and the lane operand alone.
+#pragma once
+#include <cstdint>
+
+#include "exec/cpu/isa.h"
+
+namespace mw {
+
+enum class Word { kF32, kBf16Pair };
+inline constexpr int kTileRows = 8;
+inline constexpr int kPanelLanes = 48;
+
+struct MicroArgs {
+  int rows;   // 1..8
+  int lanes;  // 16, 32, 48
+  int64_t words;
+  const void* a;
+  int64_t a_row;   // bytes from row to row of A
+  int64_t a_step;  // bytes from word to word of A
+  bool half_word;  // bf16: only the first half of A's last word exists
+  const void* b;
+  int64_t b_step;  // bytes from word to word of B
+  float* c;
+  int64_t c_row;  // floats from row to row of C
+  bool add;       // start from what C holds, not from 0
+};
+
+// One panel (or strip of rows: width 8) from a matrix of any strides, in elements; lanes beyond `lanes` and a last half word are zero.
+struct PackArgs {
+  void* panel;
+  int width;
+  int lanes;
+  int64_t depth;  // elements of the contraction
+  const void* source;
+  int64_t depth_stride;
+  int64_t lane_stride;
+};
+
+struct GemmKernels {
+  Isa isa;
+  bool has_bf16_pairs;
+  void (*multiply_f32)(const MicroArgs&);
+  void (*multiply_bf16)(const MicroArgs&);    // null where has_bf16_pairs is false
+  void (*pack_f32)(const PackArgs&);          // f32 -> f32 words
+  void (*pack_bf16)(const PackArgs&);         // bf16 -> pairs
+  void (*pack_bf16_as_f32)(const PackArgs&);  // bf16 -> f32 words
+  void (*pack_f32_as_bf16)(const PackArgs&);  // f32 -> pairs, rounded
+  // y = (accumulate ? y : 0) + alpha * x, n numbers
+  void (*store_f32)(float* y, const float* x, int64_t n, float alpha, bool accumulate);
+  void (*store_bf16)(uint16_t* y, const float* x, int64_t n, float alpha, bool accumulate);
+  double (*fma_peak)(int64_t rounds);   // multiply-adds in registers only; returns the FLOPs done
+  double (*bf16_peak)(int64_t rounds);  // the same for pairs; null without them
+};
+
+// The kernels of an instruction set, which must be available.
+const GemmKernels& gemm_kernels(Isa isa);
+
+namespace avx2 {
+extern const GemmKernels kGemmKernels;
+}
+namespace avx512 {
+extern const GemmKernels kGemmKernels;
+}
+namespace avx512bf16 {
+extern const GemmKernels kGemmKernels;
+}
+
+}  // namespace mw

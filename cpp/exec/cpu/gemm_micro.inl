@@ -1,0 +1,120 @@
+// Multiplication of R rows by V vectors of lanes, over 32-bit words. Included after vec_*.inl.
+struct F32Words {
+  static inline Vec multiply_add(Vec c, Vec a, Vec b) { return fma(a, b, c); }
+};
+#ifdef __AVX512BF16__
+struct Bf16Words {
+  static inline Vec multiply_add(Vec c, Vec a, Vec b) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
+};
+#endif
+
+inline Vec broadcast_word(const char* p) { return set1(*reinterpret_cast<const float*>(p)); }
+inline Vec broadcast_half_word(const char* p) {
+  const uint32_t bits = *reinterpret_cast<const uint16_t*>(p);
+  float word;
+  __builtin_memcpy(&word, &bits, 4);
+  return set1(word);
+}
+
+template <typename Words, int R, int V>
+inline void multiply_tile(int64_t words, bool half_word, const char* a, int64_t a_row, int64_t a_step, const char* b, int64_t b_step,
+                          float* c, int64_t c_row, bool add_to_c) {
+  Vec acc[R][V];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 3
+    for (int v = 0; v < V; ++v) acc[r][v] = add_to_c ? load(c + r * c_row + v * kLanes) : zero();
+  }
+  // Two row pointers reach all eight rows with strides that need no multiplication.
+  const char* low = a;
+  const char* high = a + 4 * a_row;
+  const int64_t a_row3 = 3 * a_row;
+  const auto row = [&](int r) {
+    const char* base = r < 4 ? low : high;
+    return base + ((r & 3) == 0 ? 0 : (r & 3) == 1 ? a_row : (r & 3) == 2 ? 2 * a_row : a_row3);
+  };
+  const int64_t whole = words - (half_word ? 1 : 0);
+#pragma GCC unroll 2
+  for (int64_t k = 0; k < whole; ++k) {
+    Vec lanes[V];
+#pragma GCC unroll 3
+    for (int v = 0; v < V; ++v) lanes[v] = load(reinterpret_cast<const float*>(b) + v * kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const Vec x = broadcast_word(row(r));
+#pragma GCC unroll 3
+      for (int v = 0; v < V; ++v) acc[r][v] = Words::multiply_add(acc[r][v], x, lanes[v]);
+    }
+    low += a_step;
+    high += a_step;
+    b += b_step;
+  }
+  if (half_word) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const Vec x = broadcast_half_word(row(r));
+#pragma GCC unroll 3
+      for (int v = 0; v < V; ++v) acc[r][v] = Words::multiply_add(acc[r][v], x, load(reinterpret_cast<const float*>(b) + v * kLanes));
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 3
+    for (int v = 0; v < V; ++v) store(c + r * c_row + v * kLanes, acc[r][v]);
+  }
+}
+
+template <typename Words, int V>
+inline void multiply_rows(int rows, int64_t words, bool half_word, const char* a, int64_t a_row, int64_t a_step, const char* b,
+                          int64_t b_step, float* c, int64_t c_row, bool add_to_c) {
+  for (; rows >= kMicroRows; rows -= kMicroRows) {
+    multiply_tile<Words, kMicroRows, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+    a += kMicroRows * a_row;
+    c += kMicroRows * c_row;
+  }
+  switch (rows) {
+    case 1:
+      return multiply_tile<Words, 1, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+    case 2:
+      return multiply_tile<Words, 2, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+    case 3:
+      return multiply_tile<Words, 3, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+  }
+  if constexpr (kMicroRows > 4) {
+    switch (rows) {
+      case 4:
+        return multiply_tile<Words, 4, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+      case 5:
+        return multiply_tile<Words, 5, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+      case 6:
+        return multiply_tile<Words, 6, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+      case 7:
+        return multiply_tile<Words, 7, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+    }
+  }
+}
+
+// Any number of rows by 16, 32 or 48 lanes.
+template <typename Words>
+inline void multiply_panel(int lanes, int rows, int64_t words, bool half_word, const void* a, int64_t a_row, int64_t a_step, const void* b,
+                           int64_t b_step, float* c, int64_t c_row, bool add_to_c) {
+  const char* pa = static_cast<const char*>(a);
+  const char* pb = static_cast<const char*>(b);
+  int vectors = lanes / kLanes;
+  for (; vectors > 4 || vectors == 3; vectors -= 3) {
+    multiply_rows<Words, 3>(rows, words, half_word, pa, a_row, a_step, pb, b_step, c, c_row, add_to_c);
+    pb += 3 * kLanes * 4;
+    c += 3 * kLanes;
+  }
+  for (; vectors >= 2; vectors -= 2) {
+    multiply_rows<Words, 2>(rows, words, half_word, pa, a_row, a_step, pb, b_step, c, c_row, add_to_c);
+    pb += 2 * kLanes * 4;
+    c += 2 * kLanes;
+  }
+  if (vectors == 1) multiply_rows<Words, 1>(rows, words, half_word, pa, a_row, a_step, pb, b_step, c, c_row, add_to_c);
+}
+
+template <typename Words>
+void multiply(const MicroArgs& g) {
+  multiply_panel<Words>(g.lanes, g.rows, g.words, g.half_word, g.a, g.a_row, g.a_step, g.b, g.b_step, g.c, g.c_row, g.add);
+}

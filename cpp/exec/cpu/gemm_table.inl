@@ -1,0 +1,36 @@
+// Row stores, the peak loops and the table of one instruction set. Included last.
+template <typename T>
+void store_row(T* y, const float* x, int64_t n, float alpha, bool accumulate) {
+  const Vec scale = set1(alpha);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    const Vec value = load(x + i);
+    store(y + i, accumulate ? fma(value, scale, load(y + i)) : mul(value, scale));
+  }
+  if (i == n) return;
+  const Vec value = load_first(x + i, n - i);
+  store_first(y + i, accumulate ? fma(value, scale, load_first(y + i, n - i)) : mul(value, scale), n - i);
+}
+
+// Twelve independent chains: enough to hide the latency of two multiply-adds per cycle on every machine so far.
+template <typename Words>
+double peak(int64_t rounds) {
+  constexpr int kChains = 12;
+  Vec acc[kChains];
+  for (int i = 0; i < kChains; ++i) acc[i] = set1(static_cast<float>(i));
+  Vec x = set1(1e-6f), y = set1(1e-6f);
+  for (int64_t round = 0; round < rounds; ++round) {
+    asm volatile("" : "+v"(x), "+v"(y));
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) acc[i] = Words::multiply_add(acc[i], x, y);
+#pragma GCC unroll 12
+    for (int i = 0; i < kChains; ++i) acc[i] = Words::multiply_add(acc[i], x, y);
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < kChains; ++i) asm volatile("" : "+v"(acc[i]));
+  return 2.0 * kChains * kLanes * 2.0 * static_cast<double>(rounds);
+}
+
+#ifdef __AVX512BF16__
+double pair_peak(int64_t rounds) { return 2.0 * peak<Bf16Words>(rounds); }
+#endif

@@ -1,0 +1,155 @@
+// Pieces from which GEMM-like kernels are built: how lanes are cut into panels, where operands lie, and the loops over one tile with
+// an epilogue. Plain C++; the arithmetic is behind the table of GemmKernels.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+
+#include "exec/cpu/gemm_kernels.h"
+
+namespace mw {
+
+inline constexpr int64_t kBlockWords = 512;  // of the contraction: a 48-lane panel of them takes 96 KiB of the second-level cache
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+inline int64_t elements_per_word(Word word) { return word == Word::kF32 ? 1 : 2; }
+
+// n lanes as panels of 48, ended by what pads least: one of 32, two of 32, or (n <= 16) one of 16.
+class Panels {
+ public:
+  explicit Panels(int64_t n) : n_(n) {
+    const int64_t sixteens = ceil_div(n, 16), rest = sixteens % 3;
+    if (rest == 0) {
+      wide_ = count_ = sixteens / 3;
+    } else if (sixteens == 1) {
+      wide_ = 0, count_ = 1, tail_ = 16;
+    } else {
+      wide_ = sixteens / 3 - (rest == 1 ? 1 : 0);
+      count_ = wide_ + (rest == 1 ? 2 : 1);
+    }
+  }
+  int64_t count() const { return count_; }
+  int64_t start(int64_t i) const { return i <= wide_ ? i * kPanelLanes : wide_ * kPanelLanes + (i - wide_) * tail_; }
+  int width(int64_t i) const { return i < wide_ ? kPanelLanes : tail_; }
+  int lanes(int64_t i) const { return static_cast<int>(std::min<int64_t>(width(i), n_ - start(i))); }  // without padding
+  int64_t padded() const { return start(count_); }
+
+ private:
+  int64_t n_, wide_ = 0, count_ = 0;
+  int tail_ = 32;
+};
+
+// The broadcast operand: in place, or packed to strips [rows / 8][words][8].
+struct RowOperand {
+  const char* data;
+  int64_t row_bytes, step_bytes;
+  int64_t strip_bytes = 0;  // 0: in place
+  bool half_word = false;   // its last word has one element only
+
+  static RowOperand strips(const void* data, int64_t words) {
+    return {static_cast<const char*>(data), 4, 4 * kTileRows, words * 4 * kTileRows};
+  }
+  const char* at(int64_t row, int64_t word) const {  // row: a multiple of 8
+    return strip_bytes != 0 ? data + row / kTileRows * strip_bytes + word * step_bytes : data + row * row_bytes + word * step_bytes;
+  }
+};
+
+// The lane operand: packed panels, or in place when step_bytes is not 0.
+struct LaneOperand {
+  const char* data;
+  int64_t words;
+  int64_t step_bytes = 0;
+
+  const char* at(const Panels& panels, int64_t panel, int64_t word) const {
+    const int64_t start = panels.start(panel);
+    return step_bytes != 0 ? data + start * 4 + word * step_bytes : data + (start * words + word * panels.width(panel)) * 4;
+  }
+  int64_t step(const Panels& panels, int64_t panel) const { return step_bytes != 0 ? step_bytes : panels.width(panel) * 4; }
+};
+
+struct TileRange {
+  int64_t row, row_end;  // row: a multiple of 8
+  int64_t panel, panel_end;
+};
+
+using MultiplyFunction = void (*)(const MicroArgs&);
+inline MultiplyFunction multiply_function(const GemmKernels& kernels, Word word) {
+  return word == Word::kF32 ? kernels.multiply_f32 : kernels.multiply_bf16;
+}
+
+// For each 8 rows x 1 panel of the range, calls epilogue(tile, row, rows, lane, lanes) with the product in tile[rows][48], which
+// lies in the first-level cache. The whole contraction is one pass: for long ones give few panels.
+template <typename Epilogue>
+void multiply_with_epilogue(MultiplyFunction multiply, const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range,
+                            Epilogue&& epilogue) {
+  alignas(64) float tile[kTileRows * kPanelLanes];
+  for (int64_t row = range.row; row < range.row_end; row += kTileRows) {
+    const int rows = static_cast<int>(std::min<int64_t>(kTileRows, range.row_end - row));
+    for (int64_t panel = range.panel; panel < range.panel_end; ++panel) {
+      multiply({.rows = rows,
+                .lanes = panels.width(panel),
+                .words = b.words,
+                .a = a.at(row, 0),
+                .a_row = a.row_bytes,
+                .a_step = a.step_bytes,
+                .half_word = a.half_word,
+                .b = b.at(panels, panel, 0),
+                .b_step = b.step(panels, panel),
+                .c = tile,
+                .c_row = kPanelLanes,
+                .add = false});
+      epilogue(static_cast<const float*>(tile), row, rows, panels.start(panel), panels.lanes(panel));
+    }
+  }
+}
+
+// C[rows, lanes] (f32, c_row floats from row to row) = or += the product, in blocks of the contraction. C holds the partial sums.
+inline void multiply_into(MultiplyFunction multiply, void (*store)(float*, const float*, int64_t, float, bool), const Panels& panels,
+                          const RowOperand& a, const LaneOperand& b, TileRange range, float* c, int64_t c_row, bool accumulate) {
+  alignas(64) float tile[kTileRows * kPanelLanes];
+  const int64_t blocks = std::max<int64_t>(1, (b.words + kBlockWords / 2) / kBlockWords);
+  const int64_t block_words = ceil_div(b.words, blocks);
+  for (int64_t word = 0; word < b.words; word += block_words) {
+    const int64_t words = std::min(block_words, b.words - word);
+    const bool add = accumulate || word > 0;
+    const bool half_word = a.half_word && word + words == b.words;
+    for (int64_t row = range.row; row < range.row_end; row += kTileRows) {
+      const int rows = static_cast<int>(std::min<int64_t>(kTileRows, range.row_end - row));
+      for (int64_t panel = range.panel; panel < range.panel_end; ++panel) {
+        const int width = panels.width(panel), lanes = panels.lanes(panel);
+        float* out = c + row * c_row + panels.start(panel);
+        MicroArgs g{.rows = rows,
+                    .lanes = width,
+                    .words = words,
+                    .a = a.at(row, word),
+                    .a_row = a.row_bytes,
+                    .a_step = a.step_bytes,
+                    .half_word = half_word,
+                    .b = b.at(panels, panel, word),
+                    .b_step = b.step(panels, panel),
+                    .c = out,
+                    .c_row = c_row,
+                    .add = add};
+        if (lanes == width) {
+          multiply(g);
+          continue;
+        }
+        g.c = tile;  // the panel is wider than C
+        g.c_row = kPanelLanes;
+        if (add) {
+          for (int r = 0; r < rows; ++r) std::copy_n(out + r * c_row, lanes, tile + r * kPanelLanes);
+        }
+        multiply(g);
+        for (int r = 0; r < rows; ++r) store(out + r * c_row, tile + r * kPanelLanes, lanes, 1.0f, false);
+      }
+    }
+  }
+}
+
+// The packer for an operand of `bf16` elements (else f32) to words.
+inline void (*pack_function(const GemmKernels& kernels, bool bf16, Word word))(const PackArgs&) {
+  if (word == Word::kF32) return bf16 ? kernels.pack_bf16_as_f32 : kernels.pack_f32;
+  return bf16 ? kernels.pack_bf16 : kernels.pack_f32_as_bf16;
+}
+
+}  // namespace mw
