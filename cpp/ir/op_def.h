@@ -1,6 +1,7 @@
 // What the whole project needs to know of one kind of op. Each op file in cpp/ops fills one of these, and nothing else
 // has to change when an op is added.
 #pragma once
+#include <array>
 #include <functional>
 #include <optional>
 #include <string_view>
@@ -88,6 +89,10 @@ struct OpDef {
   bool (*jointly_linear)(const Signature&) = nullptr;
   // ... or of operand i alone while the others are whole (scaling by a scalar).
   bool (*linear_in)(const Signature&, size_t operand) = nullptr;
+  // Rewrites the sizes that attributes hold to those of one shard; null: attributes hold no sizes.
+  void (*localize)(Attributes&, const std::function<int64_t(std::string_view dim)>& shards) = nullptr;
+  // Result i may be written over operand in_place[i] (same dims and dtype): updates of a state. Elementwise ops need no mention.
+  std::array<int8_t, 4> in_place{-1, -1, -1, -1};
   // Partition replaces the op by its decomposition when a dim that it needs whole is sharded by the rules.
   bool decompose_when_sharded = false;
   bool collective = false;

@@ -1,0 +1,134 @@
+#include "passes/convert.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "ops/ops.h"
+
+namespace mw {
+namespace {
+
+using Parts = std::vector<AxisPart>;
+
+Parts common_prefix(const Parts& a, const Parts& b) {
+  Parts prefix;
+  for (size_t i = 0; i < a.size() && i < b.size() && a[i] == b[i]; ++i) prefix.push_back(a[i]);
+  return prefix;
+}
+
+Parts tail(const Parts& parts, size_t from) { return {parts.begin() + static_cast<std::ptrdiff_t>(from), parts.end()}; }
+
+void set_parts(Sharded& value, const std::string& dim, Parts parts) { value.layout.set(dim, std::move(parts)); }
+
+void remove_partial(Sharded& value, const Parts& parts) {
+  std::erase_if(value.layout.partial, [&](const PartialOver& p) { return std::find(parts.begin(), parts.end(), p.part) != parts.end(); });
+}
+
+bool is_partial_over(const Layout& layout, const AxisPart& part, PartialKind kind) {
+  return std::find(layout.partial.begin(), layout.partial.end(), PartialOver{part, kind}) != layout.partial.end();
+}
+
+// log(sum over ranks of exp(x)): the maximum first, so that nothing overflows.
+Tensor all_reduce_log_sum_exp(Tensor x, const Parts& parts) {
+  const int64_t n = total_size(parts);
+  const Tensor top = all_reduce(x, "max", part_names(parts), n);
+  return log(all_reduce(exp(x - top), "sum", part_names(parts), n)) + top;
+}
+
+// Reduce-scatters where the target shards a dim by parts over which the value is a partial sum.
+void reduce_by_scattering(Sharded& value, const Layout& to) {
+  for (const DimShards& target : to.dims) {
+    const Parts& have = value.layout.parts(target.dim);
+    if (common_prefix(have, target.parts).size() != have.size()) continue;
+    Parts scattered;
+    for (const AxisPart& part : tail(target.parts, have.size())) {
+      if (!is_partial_over(value.layout, part, PartialKind::kSum)) break;
+      scattered.push_back(part);
+    }
+    if (scattered.empty()) continue;
+    Parts now = have;
+    now.insert(now.end(), scattered.begin(), scattered.end());
+    value.local = reduce_scatter(value.local, target.dim, part_names(scattered), total_size(scattered));
+    remove_partial(value, scattered);
+    set_parts(value, target.dim, now);
+  }
+}
+
+void reduce_the_rest(Sharded& value, const Layout& to) {
+  for (const PartialKind kind : {PartialKind::kSum, PartialKind::kMax, PartialKind::kLogSumExp}) {
+    Parts parts;
+    for (const PartialOver& partial : value.layout.partial) {
+      if (partial.kind == kind && !is_partial_over(to, partial.part, kind)) parts.push_back(partial.part);
+    }
+    if (parts.empty()) continue;
+    if (kind == PartialKind::kLogSumExp) {
+      value.local = all_reduce_log_sum_exp(value.local, parts);
+    } else {
+      value.local = all_reduce(value.local, kind == PartialKind::kSum ? "sum" : "max", part_names(parts), total_size(parts));
+    }
+    remove_partial(value, parts);
+  }
+}
+
+// A part that moves from one dim to another: one all-to-all instead of a gather and a slice.
+void move_between_dims(Sharded& value, const Layout& to) {
+  for (const DimShards& target : to.dims) {
+    const Parts have = value.layout.parts(target.dim);
+    if (common_prefix(have, target.parts).size() != have.size() || target.parts.size() == have.size()) continue;
+    const Parts wanted = tail(target.parts, have.size());
+    for (const DimShards& source : std::vector<DimShards>(value.layout.dims)) {
+      const Parts kept = common_prefix(source.parts, to.parts(source.dim));
+      if (source.dim == target.dim || tail(source.parts, kept.size()) != wanted) continue;
+      value.local = all_to_all(value.local, target.dim, source.dim, part_names(wanted), total_size(wanted));
+      set_parts(value, source.dim, kept);
+      set_parts(value, target.dim, target.parts);
+      break;
+    }
+  }
+}
+
+void slice_dims(Sharded& value, const Layout& to) {
+  for (const DimShards& target : to.dims) {
+    const Parts have = value.layout.parts(target.dim);
+    if (common_prefix(have, target.parts).size() != have.size()) continue;
+    const Parts more = tail(target.parts, have.size());
+    // A part that still shards another dim (or is partial) is given to this one only after that is gathered.
+    const bool taken = std::any_of(more.begin(), more.end(), [&](const AxisPart& part) {
+      for (const DimShards& entry : value.layout.dims) {
+        for (const AxisPart& other : entry.parts) {
+          if (other.axis == part.axis && entry.dim != target.dim) return true;
+        }
+      }
+      return false;
+    });
+    if (more.empty() || taken) continue;
+    value.local = shard_slice(value.local, target.dim, part_names(more), total_size(more));
+    set_parts(value, target.dim, target.parts);
+  }
+}
+
+void gather_dims(Sharded& value, const Layout& to) {
+  for (const DimShards& source : std::vector<DimShards>(value.layout.dims)) {
+    const Parts kept = common_prefix(source.parts, to.parts(source.dim));
+    const Parts gathered = tail(source.parts, kept.size());
+    if (gathered.empty()) continue;
+    value.local = all_gather(value.local, source.dim, part_names(gathered), total_size(gathered));
+    set_parts(value, source.dim, kept);
+  }
+}
+
+}  // namespace
+
+Sharded convert(Sharded value, const Layout& to) {
+  reduce_by_scattering(value, to);
+  reduce_the_rest(value, to);
+  move_between_dims(value, to);
+  slice_dims(value, to);
+  gather_dims(value, to);
+  slice_dims(value, to);
+  MW_CHECK(value.layout.dims == to.dims, "conversion to (", to_string(to), ") ended at (", to_string(value.layout), ")");
+  MW_CHECK(value.local.type() == local_type(value.global, value.layout), "conversion to (", to_string(to), ") made ", to_string(value.local.type()));
+  return value;
+}
+
+}  // namespace mw

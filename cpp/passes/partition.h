@@ -1,0 +1,23 @@
+// partition: from the global Plan to that of every rank (all ranks run the same Programs; what differs is read from the rank's
+// coordinates at run time).
+//
+//   %2 = dot(%x, %w) {contract=["mlp"]} : f32[batch=8, seq=256, embed=64]
+//     ->  tensor=2:  %2 = dot(%x, %w) ... : f32[batch=8, seq=256, embed=64]      partial over tensor
+//                    %3 = reduce_scatter(%2) {dim="seq", axes=["tensor:1:2"]} : f32[batch=8, seq=128, embed=64]
+//
+// The rules are read once per op over its loop space (every dim name of operands and results), operands are converted to that layout,
+// and a dim that the op sums away leaves its result partial. Ops that are linear pass a partial on. A conversion is made once per
+// value and layout within a piece. See docs/sharding.md.
+#pragma once
+#include "ir/plan.h"
+#include "mesh/mesh.h"
+#include "mesh/rules.h"
+
+namespace mw {
+
+// The layout of a value that is stored (table of its kind) over its own dims.
+Layout stored_layout(const RuleTable& table, const Mesh& mesh, const Type& type);
+
+Plan partition(Plan plan, const Mesh& mesh, const Rules& rules);
+
+}  // namespace mw
