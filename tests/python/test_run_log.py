@@ -110,6 +110,10 @@ def test_tensorboard_reads_our_event_files(tmp_path):
     assert abs(single.Scalars("learning/loss")[0].wall_time - os.stat(first.path).st_mtime) < 60
     both = EventAccumulator(str(tmp_path)).Reload()
     assert [(e.step, e.value) for e in both.Scalars("learning/loss")] == [(1, 8.0), (2, 4.0), (3, 2.5)]
+    third = EventFile(tmp_path)  # the run was started again before its first checkpoint
+    third.add_scalars(1, {"learning/loss": 9.0})
+    third.close()
+    assert [(e.step, e.value) for e in EventAccumulator(str(tmp_path)).Reload().Scalars("learning/loss")] == [(1, 9.0)]
 
 
 def test_recorder_writes_history_events_and_picture(tmp_path):
@@ -130,6 +134,23 @@ def test_recorder_writes_history_events_and_picture(tmp_path):
     assert "validation loss 1.5000" in lines[3]
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     assert events.Scalars("eval/loss")[0].value == 1.5 and [e.step for e in events.Scalars("perf/mfu")] == [2, 4, 5]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_gets_a_live_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Terminal()
+    with RunRecorder(None, model="tiny", total_steps=4, log_every=2, stream=screen) as recorder:
+        for step in range(1, 5):
+            recorder.step(step, metrics(4.0 / step))
+        recorder.note("saved [bold]runs/a[/bold]")
+    shown = screen.getvalue()
+    assert "\x1b[" in shown and "step 4/4 · loss 1.0000" in shown and "saved [bold]runs/a[/bold]" in shown
 
 
 def test_recorder_without_output_only_shows():

@@ -74,9 +74,8 @@ class EventFile:
         self.path = Path(folder) / name
         self._file = open(self.path, "ab", buffering=0)
         self._file.write(_record(_event(0, _bytes_field(3, b"brain.Event:2"))))
-        if resume_step > 0:
-            session_started = _bytes_field(7, b"\x08\x01")
-            self._file.write(_record(_event(resume_step + 1, session_started)))
+        session_started = _bytes_field(7, b"\x08\x01")
+        self._file.write(_record(_event(resume_step + 1, session_started)))
 
     def add_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """One event with a value per tag."""
