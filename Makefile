@@ -13,7 +13,7 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find cmake cpp python configs -
 CPP_FILES = $(shell find cpp python tests benchmarks -name '*.cpp' -o -name '*.h')
 CMAKE_PYTHON := -DPython_EXECUTABLE=$(BIN)/python
 
-.PHONY: quickstart install test test-fast bench bench-kernels format lint asan clean
+.PHONY: quickstart install test test-fast bench bench-kernels format lint asan stubs clean
 
 # Installs, builds, trains a small model on real text and writes text with it.
 quickstart: $(VENV)/installed
@@ -43,13 +43,14 @@ test-fast: $(VENV)/test_requirements
 asan: $(VENV)/test_requirements
 	$(BIN)/python tests/run_all.py --jobs $(JOBS) --only asan
 
-bench: $(VENV)/test_requirements $(VENV)/installed
-	$(BIN)/python benchmarks/compare.py
+# The C++ benchmarks, then the comparisons with other frameworks.
+bench: bench-kernels $(VENV)/installed
+	set -e; for script in $(wildcard benchmarks/*.py); do echo "--- $$script"; $(BIN)/python $$script; done
 
 bench-kernels: $(VENV)/test_requirements
 	PATH=$(BIN):$$PATH cmake --preset release $(CMAKE_PYTHON)
 	PATH=$(BIN):$$PATH cmake --build --preset release --parallel $(JOBS)
-	for program in build/release/bench_*; do case $$program in *.d) ;; *) $$program || exit 1;; esac; done
+	set -e; for program in $$(find build/release -maxdepth 1 -type f -name 'bench_*' -perm -u+x); do echo "--- $$program"; $$program; done
 
 format: $(VENV)/test_requirements
 	$(BIN)/ruff format .
@@ -58,6 +59,12 @@ format: $(VENV)/test_requirements
 
 lint: $(VENV)/test_requirements
 	$(BIN)/python tests/run_all.py --only lint
+
+# The typed face of the extension, python/meshwright/_core.pyi, made from its docstrings and signatures.
+stubs: $(VENV)/test_requirements $(VENV)/installed
+	$(BIN)/pybind11-stubgen meshwright._core --output-dir build/stubs
+	cp build/stubs/meshwright/_core.pyi python/meshwright/_core.pyi
+	$(BIN)/ruff format --quiet python/meshwright/_core.pyi
 
 clean:
 	rm -rf build $(VENV)

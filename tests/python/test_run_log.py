@@ -34,7 +34,9 @@ def test_resume_cuts_entries_beyond_the_step_and_half_lines(tmp_path):
     history.append("validation", 6, metrics(0.5, tokens=60))
     history.close()
     with open(history.path, "ab") as file:
-        file.write(b'{"kind": "train", "step": 7, "lo')
+        file.write(
+            b'[]\n{"kind": "train", "step": "x"}\n{"kind": "baseline"}\n' + b"[" * 100000 + b'\n\xff\n{"kind": "train", "step": 7, "lo'
+        )
     assert [row["step"] for row in read_history(tmp_path).train] == [1, 2, 3, 4, 5, 6]
 
     history = History(tmp_path, resume_step=4)

@@ -37,9 +37,9 @@ def _whole_entries(path: Path) -> list[dict[str, Any]]:
     for line in path.read_bytes().split(b"\n"):
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(entry, dict):
+        if isinstance(entry, dict) and isinstance(entry.get("step", 0), int):
             entries.append(entry)
     return entries
 
@@ -52,7 +52,8 @@ def read_history(folder: str | os.PathLike[str]) -> RunHistory:
         if kind == "run":
             history.model = str(entry.get("model", ""))
         elif kind == "baseline":
-            history.baselines[str(entry["name"])] = float(entry["loss"])
+            if isinstance(loss := entry.get("loss"), (int, float)):
+                history.baselines[str(entry.get("name", ""))] = float(loss)
         elif kind == "train":
             history.train.append(entry)
         elif kind == "validation":
@@ -69,7 +70,7 @@ class History:
         self._seen: set[tuple[str, str]] = set()
         kept: list[dict[str, Any]] = []
         if self.path.exists() and resume_step > 0:
-            kept = [entry for entry in _whole_entries(self.path) if int(entry.get("step", 0)) <= resume_step]
+            kept = [entry for entry in _whole_entries(self.path) if entry.get("step", 0) <= resume_step]
             self._seen = {(str(entry.get("kind")), str(entry.get("name", ""))) for entry in kept if "step" not in entry}
         temporary = self.path.with_suffix(".jsonl.new")
         temporary.write_bytes(b"".join(_line(entry) for entry in kept))

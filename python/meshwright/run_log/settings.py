@@ -20,7 +20,7 @@ def read_settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}") from None
     if not isinstance(settings, dict):
         raise UserError(f"{path}: expected an object of settings, found {type(settings).__name__}")
