@@ -11,8 +11,8 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/file_writer.h"
 #include "base/printable.h"
-#include "checkpoint/file_writer.h"
 #include "checkpoint/manifest.h"
 
 namespace mw {

@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-#include "checkpoint/file_writer.h"
+#include "base/file_writer.h"
 
 namespace mw {
 

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/file_writer.h"
+#include "base/file_writer.h"
 #include "checkpoint/slice.h"
 
 namespace mw {

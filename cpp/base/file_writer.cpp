@@ -1,4 +1,4 @@
-#include "checkpoint/file_writer.h"
+#include "base/file_writer.h"
 
 #include <fcntl.h>
 #include <pthread.h>
