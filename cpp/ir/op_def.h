@@ -4,7 +4,9 @@
 #include <array>
 #include <functional>
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ir/attributes.h"
@@ -66,6 +68,8 @@ struct ReferenceContext {
 
 struct GradientContext;
 
+// Sizes that do not follow from the operands (constant, iota, broadcast_to, scatter_rows, random) stand in the attribute `type`: the
+// text of the type of result 0, which partition replaces by the local one. No other attribute changes with the layout.
 struct OpDef {
   std::string_view name;
   std::string_view doc;  // formula and source, in a paragraph
@@ -85,6 +89,9 @@ struct OpDef {
 
   bool elementwise = false;  // result i depends on the operands at the same named index only: may be fused in a chain
   bool view = false;         // rename, split, merge: the result is the operand's bytes under other dims
+  // Views only: the outermost old dim and the outermost new dim, which are one dim of the loop space: an axis given to either name
+  // shards the operand along the first and the result along the second, and has to divide the smaller. Inner dims of a split or merge are whole.
+  std::pair<std::string, std::string> (*tied)(const Attributes&) = nullptr;
   // Partial sums may be passed on: of all operands together (add, rename, slice, cast to wider) ...
   bool (*jointly_linear)(const Signature&) = nullptr;
   // ... or of operand i alone while the others are whole (scaling by a scalar).

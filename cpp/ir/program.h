@@ -9,6 +9,7 @@
 //   }
 #pragma once
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <string>
 #include <string_view>
@@ -66,7 +67,7 @@ struct ProgramOutput {
 
 struct Program {
   std::string name = "program";
-  std::vector<Value> values;
+  std::deque<Value> values;  // a deque: a reference to a Value's type stays good while ops are appended
   std::vector<Op> ops;
   std::vector<ProgramInput> inputs;
   std::vector<ProgramOutput> outputs;

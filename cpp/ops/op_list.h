@@ -8,7 +8,9 @@
   ROW(elementwise_ops)      \
   ROW(dot_ops)              \
   ROW(reduce_ops)           \
-  ROW(shape_ops)
+  ROW(view_ops)             \
+  ROW(shape_ops)            \
+  ROW(slice_ops)
 
 namespace mw {
 #define MW_DECLARE_FAMILY(family) std::span<const OpDef> family();
