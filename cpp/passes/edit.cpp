@@ -66,7 +66,7 @@ void remove_dead_ops(Program& program) {
   }
   // Values of dropped ops go too: ids are given anew, in the order of their makers.
   std::vector<ValueId> renamed(program.values.size(), kNoValue);
-  std::vector<Value> values;
+  std::deque<Value> values;
   const auto move_value = [&](ValueId& id) {
     ValueId& to = renamed[static_cast<size_t>(id)];
     if (to == kNoValue) {
