@@ -286,6 +286,18 @@ Tensor cast(Tensor x, DType dtype, Source source) {
   return x.builder->append1(def_of("cast"), {x}, {{"dtype", std::string(dtype_name(dtype))}}, source);
 }
 
+size_t elementwise_arity(std::string_view op) {
+  const Row* row = find_row(op);
+  MW_CHECK(row, "no unary or binary op ", op);
+  return static_cast<size_t>(row->arity);
+}
+
+Tensor unary_gradient(std::string_view op, Tensor x, Tensor y, Tensor g) {
+  const Row* row = find_row(op);
+  MW_CHECK(row && row->arity == 1 && row->gradient_a, op, " is no differentiable unary op");
+  return row->gradient_a({x, x, y, g, *x.builder});
+}
+
 double elementwise_value(std::string_view op, std::span<const double> operands) {
   if (op == "select") return operands[0] != 0 ? operands[1] : operands[2];
   const Row* row = find_row(op);

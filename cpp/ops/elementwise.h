@@ -43,6 +43,12 @@ inline Tensor minimum(Tensor a, Tensor b, Source s = Source::here()) { return bi
 Tensor select(Tensor condition, Tensor if_true, Tensor if_false, Source source = Source::here());
 Tensor cast(Tensor x, DType dtype, Source source = Source::here());  // x itself when it has that dtype
 
+// Operands of a unary or binary op of the table.
+size_t elementwise_arity(std::string_view op);
+
+// The gradient of x from the upstream gradient g of y = op(x), by the table's own rule.
+Tensor unary_gradient(std::string_view op, Tensor x, Tensor y, Tensor g);
+
 // The value of one elementwise op for scalars: references and the compile-time folding of constants use it.
 double elementwise_value(std::string_view op, std::span<const double> operands);
 

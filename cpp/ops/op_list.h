@@ -4,13 +4,19 @@
 
 #include "ir/op_def.h"
 
-#define MW_OP_FAMILIES(ROW) \
-  ROW(elementwise_ops)      \
-  ROW(dot_ops)              \
-  ROW(reduce_ops)           \
-  ROW(view_ops)             \
-  ROW(shape_ops)            \
-  ROW(slice_ops)
+#define MW_OP_FAMILIES(ROW)   \
+  ROW(elementwise_ops)        \
+  ROW(dot_ops)                \
+  ROW(reduce_ops)             \
+  ROW(view_ops)               \
+  ROW(shape_ops)              \
+  ROW(slice_ops)              \
+  ROW(norm_ops)               \
+  ROW(rope_ops)               \
+  ROW(attention_ops)          \
+  ROW(gated_activation_ops)   \
+  ROW(optimizer_update_ops)   \
+  ROW(elementwise_chain_ops)
 
 namespace mw {
 #define MW_DECLARE_FAMILY(family) std::span<const OpDef> family();

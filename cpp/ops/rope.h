@@ -9,14 +9,14 @@ namespace mw {
 
 struct RopeAttributes {
   double theta = 10000.0;
-  std::string pairing = "half";     // "half": (i, i + d/2); "interleaved": (2i, 2i + 1)
-  std::string scaling = "none";     // "none", "linear", "llama3"
-  double factor = 1.0;              // linear, llama3
-  double low_freq_factor = 1.0;     // llama3
-  double high_freq_factor = 4.0;    // llama3
+  std::string pairing = "half";       // "half": (i, i + d/2); "interleaved": (2i, 2i + 1)
+  std::string scaling = "none";       // "none", "linear", "llama3"
+  double factor = 1.0;                // linear, llama3
+  double low_freq_factor = 1.0;       // llama3
+  double high_freq_factor = 4.0;      // llama3
   int64_t original_positions = 8192;  // llama3: original_max_position_embeddings
-  double attention_factor = 1.0;    // multiplies cos and sin
-  bool inverse = false;             // rotate back: the gradient
+  double attention_factor = 1.0;      // multiplies cos and sin
+  bool inverse = false;               // rotate back: the gradient
 
   bool operator==(const RopeAttributes&) const = default;
   Attributes to_attributes() const;

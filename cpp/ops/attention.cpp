@@ -1,0 +1,310 @@
+// attention: s_ij = scale q_i . k_j over the keys j that query i sees, o_i = sum_j softmax_j(s_i) v_j, and the log-sum-exp of s_i.
+// Never holds seq x kv_seq (Dao et al. 2022); the gradient recomputes p_ij = exp(s_ij - lse_i):
+//   dv_j = sum_i p_ij do_i;  ds_ij = p_ij (do_i . v_j - do_i . o_i);  dq_i = scale sum_j ds_ij k_j;  dk_j = scale sum_i ds_ij q_i
+#include "ops/attention.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/error.h"
+#include "ops/attention_terms.h"
+#include "ops/elementwise.h"
+#include "ops/expect.h"
+#include "ops/op_list.h"
+
+namespace mw {
+namespace {
+
+const std::vector<std::string> kQueryDims{"batch", "seq", "kv_heads", "q_per_kv", "head_dim"};
+
+// The dims of a query without the innermost one.
+std::vector<Dim> row_dims(const Type& q) { return {q.dims.begin(), q.dims.end() - 1}; }
+
+Type output_type(const Type& q, const Type& v) {
+  Type result{q.dtype, row_dims(q)};
+  result.dims.push_back(v.dims.back());
+  return result;
+}
+
+void check(const Signature& signature, bool with_segments, size_t first_segment) {
+  const Type &q = signature.operand(0), &k = signature.operand(1), &v = signature.operand(2);
+  const AttentionAttributes attributes = AttentionAttributes::from(*signature.attributes);
+  expect_float("q", q);
+  expect_dtype("k", k, q.dtype);
+  expect_dtype("v", v, q.dtype);
+  expect_dims("q", q, kQueryDims);
+  expect_dims("k", k, {"batch", "kv_seq", "kv_heads", "head_dim"});
+  expect_dims("v", v, {"batch", "kv_seq", "kv_heads", v.has("value_dim") ? "value_dim" : "head_dim"});
+  for (const char* dim : {"batch", "kv_heads", "head_dim"}) expect_same_size(dim, "q", q, "k", k);
+  for (const char* dim : {"batch", "kv_seq", "kv_heads"}) expect_same_size(dim, "k", k, "v", v);
+  if (v.has("head_dim") && v.size_of("head_dim") != q.size_of("head_dim")) {
+    throw UserError("v is " + to_string(v) + " and q " + to_string(q) +
+                    "; where v's innermost dim has another size its name must be 'value_dim'");
+  }
+  if ((attributes.causal || attributes.window > 0) && q.size_of("seq") != k.size_of("kv_seq")) {
+    throw UserError("q is " + to_string(q) + " and k " + to_string(k) + "; a causal mask or a window needs seq and kv_seq of one size");
+  }
+  if (attributes.window < 0)
+    throw UserError("window is " + std::to_string(attributes.window) + "; expected 0 (none) or a positive number of keys");
+  if (!with_segments) return;
+  const Type &segments = signature.operand(first_segment), &kv_segments = signature.operand(first_segment + 1);
+  expect_dtype("segment_ids", segments, DType::kI32);
+  expect_dtype("kv_segment_ids", kv_segments, DType::kI32);
+  expect_same_dims("segment_ids", segments, "q's rows", {q.dims[0], q.dims[1]});
+  expect_same_dims("kv_segment_ids", kv_segments, "k's rows", {k.dims[0], k.dims[1]});
+}
+
+DimRole role(const Signature&, std::string_view dim) {
+  return {.use = dim == "batch" || dim == "kv_heads" || dim == "q_per_kv" ? DimUse::kMapped : DimUse::kWhole};
+}
+
+// The queries of one key head are summed into dk and dv.
+DimRole role_gradient(const Signature& signature, std::string_view dim) {
+  return dim == "q_per_kv" ? DimRole{.use = DimUse::kContracted} : role(signature, dim);
+}
+
+double row_pairs(const Signature& signature) {
+  const Type &q = signature.operand(0), &k = signature.operand(1);
+  const double rows = static_cast<double>(q.size_of("batch") * q.size_of("kv_heads") * q.size_of("q_per_kv"));
+  return rows * visible_pairs(AttentionAttributes::from(*signature.attributes), q.size_of("seq"), k.size_of("kv_seq"));
+}
+
+// Products over visible pairs only: `of_head` with head_dim and `of_value` with value_dim numbers each.
+template <int of_head, int of_value>
+Cost cost(const Signature& signature) {
+  Cost cost = default_cost(signature);
+  const double head = static_cast<double>(signature.operand(0).dims.back().size),
+               value = static_cast<double>(signature.operand(2).dims.back().size);
+  cost.flops = 2.0 * row_pairs(signature) * (of_head * head + of_value * value);
+  return cost;
+}
+
+// ---- references ----
+
+// Sizes and flat indices; every operand has its dims in the one order that the type rule allows.
+struct Indices {
+  int64_t batch, seq, heads, queries, head_dim, kv_seq, value_dim;
+  Indices(const Type& q, const Type& v)
+      : batch(q.dims[0].size),
+        seq(q.dims[1].size),
+        heads(q.dims[2].size),
+        queries(q.dims[3].size),
+        head_dim(q.dims[4].size),
+        kv_seq(v.dims[1].size),
+        value_dim(v.dims[3].size) {}
+  // Row of a query head, and of a key head: times head_dim or value_dim it is the flat index of the row's first element.
+  int64_t query(int64_t b, int64_t i, int64_t h, int64_t g) const { return ((b * seq + i) * heads + h) * queries + g; }
+  int64_t key(int64_t b, int64_t j, int64_t h) const { return (b * kv_seq + j) * heads + h; }
+
+  // body(b, i, h, g) for every query.
+  template <typename Body>
+  void each_query(Body&& body) const {
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t i = 0; i < seq; ++i)
+        for (int64_t h = 0; h < heads; ++h)
+          for (int64_t g = 0; g < queries; ++g) body(b, i, h, g);
+  }
+};
+
+double inner(const HostArray& a, int64_t row_a, const HostArray& b, int64_t row_b, int64_t size) {
+  double sum = 0;
+  for (int64_t d = 0; d < size; ++d) sum += a.data[static_cast<size_t>(row_a * size + d)] * b.data[static_cast<size_t>(row_b * size + d)];
+  return sum;
+}
+
+void add_scaled(HostArray& y, int64_t row_y, double factor, const HostArray& x, int64_t row_x, int64_t size) {
+  for (int64_t d = 0; d < size; ++d)
+    y.data[static_cast<size_t>(row_y * size + d)] += factor * x.data[static_cast<size_t>(row_x * size + d)];
+}
+
+struct Visibility {
+  AttentionAttributes attributes;
+  const HostArray* segments = nullptr;
+  const HostArray* kv_segments = nullptr;
+  int64_t seq, kv_seq;
+
+  Visibility(const ReferenceContext& context, size_t first_segment, const Indices& at)
+      : attributes(AttentionAttributes::from(*context.attributes)), seq(at.seq), kv_seq(at.kv_seq) {
+    if (context.operands.size() <= first_segment) return;
+    segments = context.operands[first_segment];
+    kv_segments = context.operands[first_segment + 1];
+  }
+  bool operator()(int64_t b, int64_t i, int64_t j) const {
+    if (attributes.causal && j > i) return false;
+    if (attributes.window > 0 && j <= i - attributes.window) return false;
+    return !segments || segments->data[static_cast<size_t>(b * seq + i)] == kv_segments->data[static_cast<size_t>(b * kv_seq + j)];
+  }
+};
+
+void reference(const ReferenceContext& context) {
+  const HostArray &q = context.operand(0), &k = context.operand(1), &v = context.operand(2);
+  const Indices at(q.type, v.type);
+  const Visibility visible(context, 3, at);
+  std::vector<double> scores(static_cast<size_t>(at.kv_seq));
+  at.each_query([&](int64_t b, int64_t i, int64_t h, int64_t g) {
+    const int64_t row = at.query(b, i, h, g);
+    double largest = kNothingVisible, sum = 0;
+    for (int64_t j = 0; j < at.kv_seq; ++j) {
+      if (!visible(b, i, j)) continue;
+      scores[static_cast<size_t>(j)] = visible.attributes.scale * inner(q, row, k, at.key(b, j, h), at.head_dim);
+      largest = std::max(largest, scores[static_cast<size_t>(j)]);
+    }
+    for (int64_t j = 0; j < at.kv_seq; ++j) {
+      if (visible(b, i, j)) sum += std::exp(scores[static_cast<size_t>(j)] - largest);
+    }
+    const double lse = sum > 0 ? largest + std::log(sum) : kNothingVisible;
+    context.result(1).data[static_cast<size_t>(row)] = lse;
+    for (int64_t j = 0; j < at.kv_seq; ++j) {
+      if (visible(b, i, j))
+        add_scaled(context.result(0), row, std::exp(scores[static_cast<size_t>(j)] - lse), v, at.key(b, j, h), at.value_dim);
+    }
+  });
+}
+
+void reference_gradient(const ReferenceContext& context) {
+  const HostArray &q = context.operand(0), &k = context.operand(1), &v = context.operand(2), &out = context.operand(3),
+                  &lse = context.operand(4), &dout = context.operand(5);
+  const Indices at(q.type, v.type);
+  const Visibility visible(context, 6, at);
+  const double scale = visible.attributes.scale;
+  at.each_query([&](int64_t b, int64_t i, int64_t h, int64_t g) {
+    const int64_t row = at.query(b, i, h, g);
+    const double delta = inner(dout, row, out, row, at.value_dim);
+    for (int64_t j = 0; j < at.kv_seq; ++j) {
+      if (!visible(b, i, j)) continue;
+      const int64_t key = at.key(b, j, h);
+      const double p = std::exp(scale * inner(q, row, k, key, at.head_dim) - lse.data[static_cast<size_t>(row)]);
+      const double ds = p * (inner(dout, row, v, key, at.value_dim) - delta) * scale;
+      add_scaled(context.result(0), row, ds, k, key, at.head_dim);
+      add_scaled(context.result(1), key, ds, q, row, at.head_dim);
+      add_scaled(context.result(2), key, p, dout, row, at.value_dim);
+    }
+  });
+}
+
+// ---- attention ----
+
+std::vector<Type> infer(const Signature& signature) {
+  MW_CHECK(signature.operands.size() == 3 || signature.operands.size() == 5, "attention takes both segment ids or neither");
+  check(signature, signature.operands.size() > 3, 3);
+  const Type& q = signature.operand(0);
+  return {output_type(q, signature.operand(2)), {DType::kF32, row_dims(q)}};
+}
+
+std::vector<Tensor> decompose(const std::vector<Tensor>& operands, const Attributes& attributes) {
+  const Tensor q = operands[0], v = operands[2];
+  const MaskedScores masked =
+      masked_scores(operands[0], operands[1], {operands.begin() + 3, operands.end()}, AttentionAttributes::from(attributes));
+  return attend(masked, q.dtype(), v);
+}
+
+void gradient(GradientContext& context);
+
+// ---- attention_gradient: q, k, v, out, lse, dout [, segments, kv_segments] -> dq, dk, dv ----
+
+std::vector<Type> infer_gradient(const Signature& signature) {
+  MW_CHECK(signature.operands.size() == 6 || signature.operands.size() == 8, "attention_gradient takes both segment ids or neither");
+  check(signature, signature.operands.size() > 6, 6);
+  const Type &q = signature.operand(0), &v = signature.operand(2);
+  for (const size_t i : {size_t{3}, size_t{5}}) {
+    const char* name = i == 3 ? "out" : "the gradient of out";
+    expect_same_dims(name, signature.operand(i), "the result", output_type(q, v).dims);
+    expect_dtype(name, signature.operand(i), q.dtype);
+  }
+  expect_dtype("lse", signature.operand(4), DType::kF32);
+  expect_same_dims("lse", signature.operand(4), "q's rows", row_dims(q));
+  return {q, signature.operand(1), v};
+}
+
+std::vector<Tensor> decompose_gradient(const std::vector<Tensor>& operands, const Attributes& attributes) {
+  const Tensor q = operands[0], k = operands[1], v = operands[2], out = operands[3], lse = operands[4], dout = operands[5];
+  const AttentionAttributes settings = AttentionAttributes::from(attributes);
+  return attend_gradient(masked_scores(q, k, {operands.begin() + 6, operands.end()}, settings), settings.scale, q, k, v, out, lse, dout);
+}
+
+const std::array<OpDef, 2> kDefs{
+    OpDef{.name = "attention",
+          .doc = "o_i = sum_j softmax_j(scale q_i . k_j) v_j over the keys j that query i sees (causal: j <= i; window: j > i - window; "
+                 "segment ids: its own "
+                 "segment), without holding seq x kv_seq (Dao et al. 2022); grouped queries (Ainslie et al. 2023). Second result: the "
+                 "log-sum-exp of each query.",
+          .infer = infer,
+          .role = role,
+          .gradient = gradient,
+          .cost = cost<1, 1>,
+          .reference = reference,
+          .decompose = decompose},
+    OpDef{.name = "attention_gradient",
+          .doc = "q, k, v, out, lse, dout [, segment ids] -> dq, dk, dv. p_ij = exp(scale q_i . k_j - lse_i), dv_j = sum_i p_ij dout_i, "
+                 "ds_ij = p_ij (dout_i . v_j - dout_i . out_i), dq_i = scale sum_j ds_ij k_j, dk_j = scale sum_i ds_ij q_i.",
+          .infer = infer_gradient,
+          .role = role_gradient,
+          .cost = cost<3, 2>,
+          .reference = reference_gradient,
+          .decompose = decompose_gradient},
+};
+
+// An upstream gradient u of the log-sum-exp adds ds_ij = u_i p_ij. Its share of dq is attention with k as the values, its share of dk the
+// dv of that attention, so nothing of size seq x kv_seq is held here either.
+void add_lse_gradient(GradientContext& context, Tensor u) {
+  const Attributes& attributes = context.attributes();
+  const double scale = AttentionAttributes::from(attributes).scale;
+  const Tensor q = context.operands[0], k = context.operands[1];
+  const std::vector<Tensor> segments(context.operands.begin() + 3, context.operands.end());
+  std::vector<Tensor> operands{q, k, k};
+  operands.insert(operands.end(), segments.begin(), segments.end());
+  const std::vector<Tensor> mean = context.builder.append(kDefs[0], operands, attributes, Source::here());
+  const Tensor weight = cast(u, DType::kF32) * scale;
+  operands = {q, k, k, mean[0], mean[1], cast(cast(q, DType::kF32) * weight, q.dtype())};
+  operands.insert(operands.end(), segments.begin(), segments.end());
+  const std::vector<Tensor> back = context.builder.append(kDefs[1], operands, attributes, Source::here());
+  const std::array<Tensor, 2> extra{cast(cast(mean[0], DType::kF32) * weight, q.dtype()), back[2]};
+  for (size_t i = 0; i < 2; ++i) {
+    const Tensor term = cast(extra[i], context.gradient_dtype(i));
+    context.gradients[i] = context.gradients[i] ? *context.gradients[i] + term : term;
+  }
+}
+
+void gradient(GradientContext& context) {
+  if (context.upstream[0]) {
+    const Tensor q = context.operands[0];
+    std::vector<Tensor> operands{
+        q, context.operands[1], context.operands[2], context.results[0], context.results[1], cast(*context.upstream[0], q.dtype())};
+    operands.insert(operands.end(), context.operands.begin() + 3, context.operands.end());
+    const std::vector<Tensor> gradients = context.builder.append(kDefs[1], operands, context.attributes(), Source::here());
+    for (size_t i = 0; i < 3; ++i) context.gradients[i] = cast(gradients[i], context.gradient_dtype(i));
+  }
+  if (context.upstream[1]) add_lse_gradient(context, *context.upstream[1]);
+}
+
+}  // namespace
+
+std::span<const OpDef> attention_ops() { return kDefs; }
+
+Attributes AttentionAttributes::to_attributes() const {
+  Attributes attributes{{"scale", scale}, {"causal", causal}};
+  if (window != 0) attributes.set("window", window);
+  return attributes;
+}
+
+AttentionAttributes AttentionAttributes::from(const Attributes& attributes) {
+  return {.scale = attributes.number("scale"), .causal = attributes.flag("causal"), .window = attributes.integer_or("window", 0)};
+}
+
+double visible_pairs(const AttentionAttributes& attributes, int64_t seq, int64_t kv_seq) {
+  const double n = static_cast<double>(seq), all = n * static_cast<double>(kv_seq);
+  const double hidden = static_cast<double>(attributes.window > 0 ? std::max<int64_t>(seq - attributes.window, 0)
+                                                                  : 0);  // queries before which keys fall out of the window
+  return (attributes.causal ? n * (n + 1) / 2 : all) - hidden * (hidden + 1) / 2;
+}
+
+Tensor attention(Tensor q, Tensor k, Tensor v, std::optional<Tensor> segment_ids, std::optional<Tensor> kv_segment_ids,
+                 const AttentionAttributes& attributes, Source source) {
+  MW_CHECK(segment_ids.has_value() == kv_segment_ids.has_value(), "attention takes both segment ids or neither");
+  std::vector<Tensor> operands{q, k, v};
+  if (segment_ids) operands.insert(operands.end(), {*segment_ids, *kv_segment_ids});
+  return q.builder->append(kDefs[0], operands, attributes.to_attributes(), source).at(0);
+}
+
+}  // namespace mw

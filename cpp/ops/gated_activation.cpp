@@ -1,0 +1,125 @@
+// gated_activation: y = act(gate) * up (Shazeer 2020), and its gradient.
+#include "ops/gated_activation.h"
+
+#include <array>
+#include <cmath>
+#include <numbers>
+
+#include "base/error.h"
+#include "ops/elementwise.h"
+#include "ops/expect.h"
+#include "ops/op_list.h"
+
+namespace mw {
+namespace {
+
+const std::vector<std::string> kKinds{"silu", "gelu_tanh", "gelu_erf", "relu"};
+
+void check(const Signature& signature) {
+  const Type &gate = signature.operand(0), &up = signature.operand(1);
+  const std::string& kind = signature.attributes->text("kind");
+  bool known = false;
+  for (const std::string& name : kKinds) known |= name == kind;
+  if (!known)
+    throw UserError("there is no activation '" + kind + "'; expected one of 'silu', 'gelu_tanh', 'gelu_erf', 'relu'" +
+                    did_you_mean(kind, kKinds));
+  expect_float("gate", gate);
+  expect_same_dims("up", up, "gate", gate.dims);
+  expect_dtype("up", up, gate.dtype);
+}
+
+double slope(const std::string& kind, double x) {
+  using std::numbers::inv_sqrtpi;
+  using std::numbers::sqrt2;
+  if (kind == "relu") return x > 0 ? 1 : 0;
+  if (kind == "silu") {
+    const double s = 1 / (1 + std::exp(-x));
+    return s + x * s * (1 - s);
+  }
+  if (kind == "gelu_erf") return 0.5 * (1 + std::erf(x / sqrt2)) + x * std::exp(-x * x / 2) * inv_sqrtpi / sqrt2;
+  const double k = sqrt2 * inv_sqrtpi, t = std::tanh(k * (x + 0.044715 * x * x * x));
+  return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * k * (1 + 3 * 0.044715 * x * x);
+}
+
+std::vector<Type> infer(const Signature& signature) {
+  check(signature);
+  return {signature.operand(0)};
+}
+
+void gradient(GradientContext& context);
+
+void reference(const ReferenceContext& context) {
+  const std::string& kind = context.attributes->text("kind");
+  const HostArray &gate = context.operand(0), &up = context.operand(1);
+  for (size_t i = 0; i < gate.data.size(); ++i) context.result(0).data[i] = elementwise_value(kind, {&gate.data[i], 1}) * up.data[i];
+}
+
+std::vector<Tensor> decompose(const std::vector<Tensor>& operands, const Attributes& attributes) {
+  return {unary(attributes.text("kind"), operands[0]) * operands[1]};
+}
+
+std::vector<Type> infer_gradient(const Signature& signature) {
+  check(signature);
+  const Type &gate = signature.operand(0), &dy = signature.operand(2);
+  expect_same_dims("the gradient of y", dy, "gate", gate.dims);
+  expect_dtype("the gradient of y", dy, gate.dtype);
+  return {gate, gate};
+}
+
+void reference_gradient(const ReferenceContext& context) {
+  const std::string& kind = context.attributes->text("kind");
+  const HostArray &gate = context.operand(0), &up = context.operand(1), &dy = context.operand(2);
+  for (size_t i = 0; i < gate.data.size(); ++i) {
+    context.result(0).data[i] = dy.data[i] * up.data[i] * slope(kind, gate.data[i]);
+    context.result(1).data[i] = dy.data[i] * elementwise_value(kind, {&gate.data[i], 1});
+  }
+}
+
+std::vector<Tensor> decompose_gradient(const std::vector<Tensor>& operands, const Attributes& attributes) {
+  const std::string& kind = attributes.text("kind");
+  const Tensor gate = operands[0], up = operands[1], dy = operands[2];
+  const Tensor activated = unary(kind, gate);
+  return {unary_gradient(kind, gate, activated, dy * up), dy * activated};
+}
+
+template <int flops_per_element>
+Cost cost(const Signature& signature) {
+  Cost cost = default_cost(signature);
+  cost.flops = flops_per_element * static_cast<double>(signature.operand(0).elements());
+  return cost;
+}
+
+const std::array<OpDef, 2> kDefs{
+    OpDef{.name = "gated_activation",
+          .doc = "y = act(gate) * up (Shazeer 2020); kind: silu, gelu_tanh, gelu_erf, relu.",
+          .infer = infer,
+          .gradient = gradient,
+          .cost = cost<6>,
+          .reference = reference,
+          .decompose = decompose,
+          .elementwise = true},
+    OpDef{.name = "gated_activation_gradient",
+          .doc = "gate, up, dy -> dgate = dy up act'(gate), dup = dy act(gate).",
+          .infer = infer_gradient,
+          .cost = cost<12>,
+          .reference = reference_gradient,
+          .decompose = decompose_gradient,
+          .elementwise = true},
+};
+
+void gradient(GradientContext& context) {
+  const Tensor gate = context.operands[0];
+  const std::vector<Tensor> gradients = context.builder.append(
+      kDefs[1], {gate, context.operands[1], cast(*context.upstream[0], gate.dtype())}, context.attributes(), Source::here());
+  for (size_t i = 0; i < 2; ++i) context.gradients[i] = cast(gradients[i], context.gradient_dtype(i));
+}
+
+}  // namespace
+
+std::span<const OpDef> gated_activation_ops() { return kDefs; }
+
+Tensor gated_activation(Tensor gate, Tensor up, std::string kind, Source source) {
+  return gate.builder->append1(kDefs[0], {gate, up}, {{"kind", std::move(kind)}}, source);
+}
+
+}  // namespace mw
