@@ -110,7 +110,25 @@ def test_generate(surface, tmp_path, capsys):
 
 def test_generate_without_the_folder(surface, tmp_path, capsys):
     assert main(["generate", str(tmp_path / "none"), "prompt=x"]) == 2
-    assert "expected a checkpoint folder" in capsys.readouterr().err
+    assert "expected a checkpoint folder, a run folder" in capsys.readouterr().err
+
+
+def test_inspect_lists_real_tensors(tmp_path, capsys):
+    from meshwright import _core
+
+    path = tmp_path / "a.safetensors"
+    _core.write_safetensors(str(path), [("w", "f32", [2, 3], bytes(24)), ("b", "bf16", [3], bytes(6))])
+    assert main(["inspect", str(path), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [(row["name"], row["shape"], row["bytes"]) for row in report["tensors"]] == [("b", [3], 6), ("w", [2, 3], 24)]
+    assert report["total_bytes"] == 30 and report["checkpoint"] == str(path)
+    assert main(["inspect", str(path)]) == 0
+    assert "2 x 3" in (table := capsys.readouterr().out) and "2 tensors, 30 B, in" in table
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main(["inspect", str(path)]) == 2
+    assert "a.safetensors" in capsys.readouterr().err
+    assert main(["inspect", str(tmp_path / "none")]) == 2
+    assert "which does not exist" in capsys.readouterr().err
 
 
 def test_evaluate(surface, tmp_path, capsys):

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-from meshwright._core import UserError
+from meshwright._core import UserError, newest_checkpoint
 from meshwright.cli.parser import Config
 from meshwright.optimizers import SGD, AdamW
 from meshwright.schedules import Constant, Linear, WarmupCosine, WarmupStableDecay
@@ -44,11 +44,20 @@ def is_folder(model: Any) -> bool:
     return isinstance(model, str) and os.path.isdir(model)
 
 
+def checkpoint_of(path: Any) -> str:
+    """The checkpoint that `path` means: itself, or the newest whole one in a run's folder; says which ones it passed over and why."""
+    if not isinstance(path, str) or not os.path.exists(path):
+        raise UserError(f"expected a checkpoint folder, a run folder or a .safetensors file, found {path!r}, which does not exist")
+    if os.path.isfile(path) or os.path.exists(os.path.join(path, "config.json")):
+        return path
+    found = newest_checkpoint(path)
+    for reason in found["skipped"]:
+        say(f"warning: not a whole checkpoint: {reason}")
+    return path if found["path"] is None else str(found["path"])
+
+
 def open_model(config: Config) -> Any:
-    """The model of a checkpoint folder or .gguf file."""
+    """The model of a checkpoint folder, of the newest checkpoint in a run's folder, or of a .gguf file."""
     import meshwright as mw
 
-    path = config["model"]
-    if not isinstance(path, str) or not os.path.exists(path):
-        raise UserError(f"model: expected a checkpoint folder, found {path!r}, which does not exist")
-    return mw.Model.from_pretrained(path, dtype=config["dtype"])
+    return mw.Model.from_pretrained(checkpoint_of(config["model"]), dtype=config["dtype"])

@@ -96,7 +96,13 @@ COMMANDS = {
             positional="model",
         ),
         Command("models", "the models whose configurations come with Meshwright", "meshwright models llama", positional="filter"),
-        Command("inspect", "what a checkpoint, data or run folder holds", "meshwright inspect runs/a", positional="path", run_file=False),
+        Command(
+            "inspect",
+            "what a checkpoint folder, a run folder or a .safetensors file holds",
+            "meshwright inspect runs/a",
+            positional="path",
+            run_file=False,
+        ),
         Command("bench", "time one operation and name its kernel", "meshwright bench op=dot m=2048 n=768 k=768 threads=2", positional="op"),
         Command("doctor", "what this machine offers: instruction sets, kernels, measured peaks, warnings", "meshwright doctor"),
     )
@@ -118,7 +124,7 @@ KEYS = (
     ),
     Key("data", PATH, None, "data folder that `meshwright prepare` made", ("train", "evaluate"), required=True),
     Key("split", TEXT, "validation", "part of the data folder", ("evaluate",), choices=("train", "validation")),
-    Key("path", PATH, None, "checkpoint folder, .safetensors file, data folder or run folder", ("inspect",), required=True),
+    Key("path", PATH, None, "checkpoint folder, run folder or .safetensors file", ("inspect",), required=True),
     Key("filter", TEXT, None, "part of a model's name", ("models",), optional=True),
     Key(
         "output",
