@@ -6,7 +6,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "ir/attributes.h"
@@ -68,8 +67,8 @@ struct ReferenceContext {
 
 struct GradientContext;
 
-// Sizes that do not follow from the operands (constant, iota, broadcast_to, scatter_rows, random) stand in the attribute `type`: the
-// text of the type of result 0, which partition replaces by the local one. No other attribute changes with the layout.
+// Where the sizes of result 0 do not follow from the operands (constant, iota, broadcast_to, scatter_rows, random), its whole type
+// stands in the attribute `type`, and `localize` is localize_type.
 struct OpDef {
   std::string_view name;
   std::string_view doc;  // formula and source, in a paragraph
@@ -88,10 +87,9 @@ struct OpDef {
   std::vector<Tensor> (*decompose)(const std::vector<Tensor>& operands, const Attributes&) = nullptr;
 
   bool elementwise = false;  // result i depends on the operands at the same named index only: may be fused in a chain
-  bool view = false;         // rename, split, merge: the result is the operand's bytes under other dims
-  // Views only: the outermost old dim and the outermost new dim, which are one dim of the loop space: an axis given to either name
-  // shards the operand along the first and the result along the second, and has to divide the smaller. Inner dims of a split or merge are whole.
-  std::pair<std::string, std::string> (*tied)(const Attributes&) = nullptr;
+  // rename, split, merge: the result is the operand's bytes under other dims. Partition follows the bytes instead of asking for roles: of
+  // the dims that a view splits or merges only the outermost, which stays outermost, may be sharded.
+  bool view = false;
   // Partial sums may be passed on: of all operands together (add, rename, slice, cast to wider) ...
   bool (*jointly_linear)(const Signature&) = nullptr;
   // ... or of operand i alone while the others are whole (scaling by a scalar).
@@ -106,6 +104,8 @@ struct OpDef {
 };
 
 Cost default_cost(const Signature& signature);
+// Divides the sizes in the attribute `type`.
+void localize_type(Attributes& attributes, const std::function<int64_t(std::string_view dim)>& shards);
 inline Cost cost_of(const OpDef& def, const Signature& signature) { return def.cost ? def.cost(signature) : default_cost(signature); }
 
 }  // namespace mw

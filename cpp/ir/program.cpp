@@ -68,4 +68,10 @@ Cost default_cost(const Signature& signature) {
   return cost;
 }
 
+void localize_type(Attributes& attributes, const std::function<int64_t(std::string_view dim)>& shards) {
+  Type type = parse_type(attributes.text("type"));
+  for (Dim& dim : type.dims) dim.size /= shards(dim.name);
+  attributes.set("type", to_string(type));
+}
+
 }  // namespace mw

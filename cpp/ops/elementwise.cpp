@@ -252,7 +252,7 @@ std::span<const OpDef> elementwise_ops() {
     all.push_back({.name = "select", .doc = "y = a where the condition is not 0, else b", .infer = infer_select, .gradient = gradient_select, .reference = reference_select, .elementwise = true});
     all.push_back({.name = "cast", .doc = "y = a in another dtype; floats round to nearest even, to an integer towards zero", .infer = infer_cast, .gradient = gradient_cast,
                    .reference = reference_cast, .elementwise = true, .jointly_linear = widens});
-    all.push_back({.name = "constant", .doc = "One number, the same at every index", .infer = infer_constant, .reference = reference_constant, .elementwise = true});
+    all.push_back({.name = "constant", .doc = "One number, the same at every index", .infer = infer_constant, .reference = reference_constant, .elementwise = true, .localize = localize_type});
     return all;
   }();
   return defs;

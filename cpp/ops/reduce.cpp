@@ -99,43 +99,45 @@ void reference_argmax(const ReferenceContext& context) {
   const std::string dim = context.attributes->names("dims").at(0);
   const int64_t size = x.type.size_of(dim), step = x.type.strides()[static_cast<size_t>(x.type.index_of(dim))];
   LoopNest(y.type.dims, {&x.type}).run([&](int64_t i, const int64_t* at) {
+    const auto element = [&](int64_t k) { return x.data[static_cast<size_t>(at[0] + k * step)]; };
     int64_t best = 0;
     for (int64_t k = 1; k < size; ++k) {
-      if (x.data[static_cast<size_t>(at[0] + k * step)] > x.data[static_cast<size_t>(at[0] + best * step)]) best = k;
+      if (element(k) > element(best) || (std::isnan(element(k)) && !std::isnan(element(best)))) best = k;
     }
     y.data[static_cast<size_t>(i)] = static_cast<double>(best);
   });
 }
 
-constexpr std::array<OpDef, 4> kDefs{OpDef{.name = "reduce_sum",
-                                           .doc = "y = sum of x over `dims`, formed in FP32 or better",
-                                           .infer = infer_sum,
-                                           .role = role_contracted,
-                                           .gradient = gradient_sum,
-                                           .cost = cost,
-                                           .reference = reference_sum,
-                                           .jointly_linear = always_linear},
-                                     OpDef{.name = "reduce_max",
-                                           .doc = "y = max of x over `dims`; elements that attain it share the gradient equally",
-                                           .infer = infer,
-                                           .role = role_contracted,
-                                           .partial = partial_max,
-                                           .gradient = gradient_extreme,
-                                           .cost = cost,
-                                           .reference = reference_extreme<1>},
-                                     OpDef{.name = "reduce_min",
-                                           .doc = "y = min of x over `dims`; elements that attain it share the gradient equally",
-                                           .infer = infer,
-                                           .role = role_whole,
-                                           .gradient = gradient_extreme,
-                                           .cost = cost,
-                                           .reference = reference_extreme<-1>},
-                                     OpDef{.name = "argmax",
-                                           .doc = "Index of the largest element along the one dim of `dims`, the lowest at a tie",
-                                           .infer = infer_argmax,
-                                           .role = role_whole,
-                                           .cost = cost,
-                                           .reference = reference_argmax}};
+constexpr std::array<OpDef, 4> kDefs{
+    OpDef{.name = "reduce_sum",
+          .doc = "y = sum of x over `dims`, formed in FP32 or better",
+          .infer = infer_sum,
+          .role = role_contracted,
+          .gradient = gradient_sum,
+          .cost = cost,
+          .reference = reference_sum,
+          .jointly_linear = always_linear},
+    OpDef{.name = "reduce_max",
+          .doc = "y = max of x over `dims`; elements that attain it share the gradient equally",
+          .infer = infer,
+          .role = role_contracted,
+          .partial = partial_max,
+          .gradient = gradient_extreme,
+          .cost = cost,
+          .reference = reference_extreme<1>},
+    OpDef{.name = "reduce_min",
+          .doc = "y = min of x over `dims`; elements that attain it share the gradient equally",
+          .infer = infer,
+          .role = role_whole,
+          .gradient = gradient_extreme,
+          .cost = cost,
+          .reference = reference_extreme<-1>},
+    OpDef{.name = "argmax",
+          .doc = "Index of the largest element along the one dim of `dims`, the lowest at a tie (a NaN is larger than all)",
+          .infer = infer_argmax,
+          .role = role_whole,
+          .cost = cost,
+          .reference = reference_argmax}};
 
 }  // namespace
 

@@ -88,12 +88,14 @@ constexpr std::array<OpDef, 3> kDefs{OpDef{.name = "reorder",
                                            .gradient = gradient_broadcast,
                                            .cost = moves_only,
                                            .reference = copy_by_name,
-                                           .jointly_linear = always_linear},
+                                           .jointly_linear = always_linear,
+                                           .localize = localize_type},
                                      OpDef{.name = "iota",
                                            .doc = "0, 1, 2, ... along the one dim of `type`; a shard starts at its offset",
                                            .infer = infer_iota,
                                            .role = role_iota,
-                                           .reference = reference_iota}};
+                                           .reference = reference_iota,
+                                           .localize = localize_type}};
 
 }  // namespace
 

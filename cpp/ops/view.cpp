@@ -35,15 +35,12 @@ std::vector<Type> infer_rename(const Signature& signature) {
   return {replaced(x, at, 1, {{signature.attributes->text("to"), x.dims[at].size}})};
 }
 
-std::pair<std::string, std::string> tied_rename(const Attributes& attributes) { return {attributes.text("from"), attributes.text("to")}; }
-
 void gradient_rename(GradientContext& context) {
   context.gradients[0] =
       cast(rename(*context.upstream[0], context.attributes().text("to"), context.attributes().text("from")), context.gradient_dtype(0));
 }
 
-// ---- split {dim, into, inner}: `inner` holds the sizes of all of `into` but the first, whose size follows; so shards of it need no
-// rewriting ----
+// ---- split {dim, into, inner}: `inner` holds the sizes of `into` but the first, which follows; so a shard needs no other attributes ----
 
 std::vector<Type> infer_split(const Signature& signature) {
   const Type& x = signature.operand(0);
@@ -65,10 +62,6 @@ std::vector<Type> infer_split(const Signature& signature) {
   }
   dims[0].size = rest;
   return {replaced(x, at, 1, dims)};
-}
-
-std::pair<std::string, std::string> tied_split(const Attributes& attributes) {
-  return {attributes.text("dim"), attributes.names("into").at(0)};
 }
 
 void gradient_split(GradientContext& context) {
@@ -94,59 +87,35 @@ std::vector<Type> infer_merge(const Signature& signature) {
   return {replaced(x, at, dims.size(), {{signature.attributes->text("into"), size}})};
 }
 
-std::pair<std::string, std::string> tied_merge(const Attributes& attributes) {
-  return {attributes.names("dims").at(0), attributes.text("into")};
-}
-
 void gradient_merge(GradientContext& context) {
   std::vector<Dim> into;
   for (const std::string& dim : context.attributes().names("dims")) into.push_back({dim, context.operands[0].size(dim)});
   context.gradients[0] = cast(split(*context.upstream[0], context.attributes().text("into"), into), context.gradient_dtype(0));
 }
 
-// The outermost old and new dim are one (OpDef::tied); the inner dims of a split or merge are whole.
-DimRole role(const Signature& signature, std::string_view dim) {
-  const Attributes& attributes = *signature.attributes;
-  for (const char* list : {"into", "dims"}) {
-    const AttributeValue* value = attributes.find(list);
-    if (!value || !std::holds_alternative<std::vector<std::string>>(*value)) continue;
-    const auto& names = std::get<std::vector<std::string>>(*value);
-    for (size_t i = 1; i < names.size(); ++i) {
-      if (names[i] == dim) return {.use = DimUse::kWhole};
-    }
-  }
-  return {};
-}
-
 constexpr std::array<OpDef, 3> kDefs{OpDef{.name = "rename",
                                            .doc = "The dim `from` under the name `to`",
                                            .infer = infer_rename,
-                                           .role = role,
                                            .gradient = gradient_rename,
                                            .cost = free_of_cost,
                                            .reference = copy,
                                            .view = true,
-                                           .tied = tied_rename,
                                            .jointly_linear = always_linear},
                                      OpDef{.name = "split",
                                            .doc = "The dim `dim` as the dims `into`, outermost first",
                                            .infer = infer_split,
-                                           .role = role,
                                            .gradient = gradient_split,
                                            .cost = free_of_cost,
                                            .reference = copy,
                                            .view = true,
-                                           .tied = tied_split,
                                            .jointly_linear = always_linear},
                                      OpDef{.name = "merge",
                                            .doc = "The neighbouring dims `dims`, outermost first, as one dim `into`",
                                            .infer = infer_merge,
-                                           .role = role,
                                            .gradient = gradient_merge,
                                            .cost = free_of_cost,
                                            .reference = copy,
                                            .view = true,
-                                           .tied = tied_merge,
                                            .jointly_linear = always_linear}};
 
 }  // namespace

@@ -194,12 +194,9 @@ Shard shard_of(const OpCase& op_case, const std::vector<HostArray>& operands, co
     }
     shard.operands.push_back(std::move(part));
   }
-  if (const AttributeValue* text = op_case.attributes.find("type")) {
-    Type type = parse_type(std::get<std::string>(*text));
-    for (Dim& d : type.dims) {
-      if (std::find(dim.names.begin(), dim.names.end(), d.name) != dim.names.end()) d.size /= 2;
-    }
-    shard.attributes.set("type", to_string(type));
+  if (const OpDef& def = def_of(op_case.op); def.localize) {
+    def.localize(shard.attributes,
+                 [&](std::string_view name) { return std::find(dim.names.begin(), dim.names.end(), name) != dim.names.end() ? 2 : 1; });
   }
   if (dim.role.needs_offset) {
     shard.attributes.set("offsets", names({dim.names[0]}));
@@ -245,6 +242,19 @@ void compare_shards(const OpCase& op_case, const std::vector<HostArray>& operand
   }
 }
 
+// The outermost dims on either side of a view of the bytes that they share.
+std::vector<std::vector<std::string>> dims_in_one_place(const Type& from, const Type& to) {
+  std::vector<std::vector<std::string>> pairs;
+  size_t a = 0, b = 0;
+  while (a < from.dims.size() && b < to.dims.size()) {
+    pairs.push_back({from.dims[a].name});
+    if (to.dims[b].name != from.dims[a].name) pairs.back().push_back(to.dims[b].name);
+    int64_t a_size = from.dims[a++].size, b_size = to.dims[b++].size;
+    while (a_size != b_size) (a_size < b_size) ? a_size *= from.dims.at(a++).size : b_size *= to.dims.at(b++).size;
+  }
+  return pairs;
+}
+
 }  // namespace
 
 std::vector<ShardedDim> shardable_dims(const OpCase& op_case, bool even_only) {
@@ -258,22 +268,23 @@ std::vector<ShardedDim> shardable_dims(const OpCase& op_case, bool even_only) {
   for (size_t i = 0; i < types.size(); ++i) (i < num_operands ? signature.operands : signature.results).push_back(&types[i]);
 
   std::vector<ShardedDim> list;
+  const auto add = [&](std::vector<std::string> dims, DimRole role, int64_t size) {
+    bool even = size > 0;
+    for (const Type& type : types) {
+      for (const std::string& name : dims) even = even && (!type.has(name) || type.size_of(name) % 2 == 0);
+    }
+    if (role.use != DimUse::kWhole && (even || !even_only)) list.push_back({std::move(dims), role, size});
+  };
+  if (def.view) {
+    for (std::vector<std::string>& dims : dims_in_one_place(types.at(0), types.at(1))) add(dims, {}, types[0].size_of(dims[0]));
+    return list;
+  }
   std::vector<std::string> seen;
   for (const Type& type : types) {
-    for (const Dim& d : type.dims) {
-      if (std::find(seen.begin(), seen.end(), d.name) != seen.end()) continue;
-      ShardedDim dim{.names = {d.name}, .role = def.role ? def.role(signature, d.name) : DimRole{}, .size = d.size};
-      if (def.tied) {
-        const auto [before, after] = def.tied(op_case.attributes);
-        if (d.name == before || d.name == after) dim.names = {before, after};
-      }
-      seen.insert(seen.end(), dim.names.begin(), dim.names.end());
-      bool even = true;
-      for (const Type& other : types) {
-        for (const std::string& name : dim.names)
-          even = even && (!other.has(name) || (other.size_of(name) % 2 == 0 && other.size_of(name) > 0));
-      }
-      if (dim.role.use != DimUse::kWhole && (even || !even_only)) list.push_back(dim);
+    for (const Dim& dim : type.dims) {
+      if (std::find(seen.begin(), seen.end(), dim.name) != seen.end()) continue;
+      seen.push_back(dim.name);
+      add({dim.name}, def.role ? def.role(signature, dim.name) : DimRole{}, dim.size);
     }
   }
   return list;
@@ -344,6 +355,7 @@ void check_decomposition(const OpCase& op_case) {
 void check_shards(const OpCase& op_case) {
   if (op_case.attributes.find("offsets")) return;  // the case is a shard already
   const OpDef& def = def_of(op_case.op);
+  if (def.collective) return;  // it works between shards
   const std::vector<HostArray> operands = make_operands(op_case, kSeed);
   const std::vector<HostArray> whole = evaluate_op_reference(def, op_case.attributes, operands);
   for (const ShardedDim& dim : shardable_dims(op_case, true)) compare_shards(op_case, operands, whole, dim);

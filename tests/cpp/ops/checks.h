@@ -10,7 +10,7 @@ void check_gradient(const OpCase& op_case);       // gradient rule against finit
 void check_decomposition(const OpCase& op_case);  // reference against decomposition
 void check_shards(const OpCase& op_case);         // each mapped or contracted dim in two halves against the whole
 
-// A dim of the loop space that may be sharded, with the name tied to it in a view.
+// A dim of the loop space that may be sharded; in a view, the old and the new name of the outermost of its bytes.
 struct ShardedDim {
   std::vector<std::string> names;
   DimRole role;
