@@ -82,3 +82,8 @@ inline Vec exp(Vec x) {
   const Ints whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);  // 2^n in two factors: n may pass 127 either way
   return mul(mul(p, power_of_two(half)), power_of_two(_mm256_sub_epi32(whole, half)));
 }
+
+inline void store_pairs(uint32_t* p, Vec low, Vec high) {
+  const Ints words = _mm256_or_si256(_mm256_cvtepu16_epi32(narrow(low)), _mm256_slli_epi32(_mm256_cvtepu16_epi32(narrow(high)), 16));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), words);
+}

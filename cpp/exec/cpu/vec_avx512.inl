@@ -71,3 +71,9 @@ inline Vec exp(Vec x) {
   p = fma(p, r, set1(1.0f));
   return _mm512_scalef_ps(p, n);
 }
+
+// Lane i becomes the bf16 pair (low[i], high[i]).
+inline void store_pairs(uint32_t* p, Vec low, Vec high) {
+  const Ints words = _mm512_or_si512(_mm512_cvtepu16_epi32(narrow(low)), _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow(high)), 16));
+  _mm512_storeu_si512(p, words);
+}

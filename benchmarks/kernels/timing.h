@@ -1,0 +1,66 @@
+// What the kernel benchmarks share: huge-page buffers, a timer that takes the best of some runs, and the FMA peak of this minute.
+#pragma once
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "exec/cpu/gemm_kernels.h"
+
+namespace mw::bench {
+
+struct FreeBuffer {
+  void operator()(void* p) const { std::free(p); }
+};
+// At least `bytes` zero bytes on huge pages where the system grants them.
+inline std::unique_ptr<void, FreeBuffer> buffer(int64_t bytes) {
+  constexpr int64_t kHugePage = 2 << 20;
+  const int64_t rounded = std::max(kHugePage, (bytes + kHugePage - 1) / kHugePage * kHugePage);
+  void* p = std::aligned_alloc(kHugePage, rounded);
+  madvise(p, rounded, MADV_HUGEPAGE);
+  std::memset(p, 0, rounded);
+  return std::unique_ptr<void, FreeBuffer>(p);
+}
+
+template <typename F>
+double best_seconds(int repeats, F&& f) {
+  double best = 1e30;
+  for (int i = 0; i < repeats; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    f();
+    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  }
+  return best;
+}
+
+// FLOP/s of multiply-adds in registers, on all threads of the pool.
+inline double fma_peak(const GemmKernels& kernels, bool pairs, ThreadPool& pool) {
+  const auto loop = pairs ? kernels.bf16_peak : kernels.fma_peak;
+  constexpr int64_t kRounds = 20000, kTilesPerThread = 32;
+  const double flops = loop(kRounds) * static_cast<double>(kTilesPerThread * pool.threads());
+  return flops / best_seconds(10, [&] { pool.run(kTilesPerThread * pool.threads(), [&](int64_t, int) { loop(kRounds); }); });
+}
+
+// Numbers in [-1, 1), the same on every run.
+inline void fill_random(float* x, int64_t n) {
+  uint32_t state = 1;
+  for (int64_t i = 0; i < n; ++i) x[i] = static_cast<float>((state = state * 1664525u + 1013904223u) >> 8) / (1 << 23) - 1.0f;
+}
+inline void fill_random(uint16_t* x, int64_t n) {
+  uint32_t state = 1;
+  for (int64_t i = 0; i < n; ++i) {
+    state = state * 1664525u + 1013904223u;
+    x[i] = static_cast<uint16_t>((state >> 31 << 15) | 0x3e00 | (state >> 20 & 0xff));
+  }
+}
+inline void fill_random(void* x, int64_t n, bool bf16) {
+  bf16 ? fill_random(static_cast<uint16_t*>(x), n) : fill_random(static_cast<float*>(x), n);
+}
+
+}  // namespace mw::bench
