@@ -46,11 +46,11 @@ struct BiasConfig {
 };
 
 struct ModelConfig {
-  std::string name;                 // "qwen3-0.6b"; a folder's or file's name when it came from there
+  std::string name{};               // "qwen3-0.6b"; a folder's or file's name when it came from there
   std::string family = "llama";     // a row of models/registry.h
-  std::string hf_repo;              // "Qwen/Qwen3-0.6B"; "" without a published model
-  std::string hf_architecture;      // "LlamaForCausalLM"
-  std::string hf_model_type;        // "llama"
+  std::string hf_repo{};            // "Qwen/Qwen3-0.6B"; "" without a published model
+  std::string hf_architecture{};    // "LlamaForCausalLM"
+  std::string hf_model_type{};      // "llama"
 
   int64_t embedding_dim = 0;
   int64_t mlp_dim = 0;
