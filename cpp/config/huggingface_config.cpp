@@ -72,7 +72,8 @@ void read_rope(RopeConfig& rope, const json& object, const JsonPlace& place) {
     if (!present(object, key)) throw UserError(place.text() + ": the rope type '" + kind + "' wants the key '" + key + "', which is missing");
     return object.at(key);
   };
-  rope.scaling = {.kind = kind == "default" ? "none" : kind};
+  rope.scaling = RopeScaling{};
+  rope.scaling.kind = kind == "default" ? "none" : kind;
   if (kind != "default") rope.scaling.factor = json_number(required("factor"), place.at("factor"), 1, 1e6);
   if (kind == "llama3") {
     rope.scaling.low_frequency_factor = json_number(required("low_freq_factor"), place.at("low_freq_factor"), 1e-6, 1e6);
