@@ -94,7 +94,7 @@ struct OpDef {
   bool (*jointly_linear)(const Signature&) = nullptr;
   // ... or of operand i alone while the others are whole (scaling by a scalar).
   bool (*linear_in)(const Signature&, size_t operand) = nullptr;
-  // Rewrites the sizes that attributes hold to those of one shard; null: attributes hold no sizes.
+  // Rewrites sizes that attributes hold to those of one shard; null: there are none but in the attribute `type`, which partition does.
   void (*localize)(Attributes&, const std::function<int64_t(std::string_view dim)>& shards) = nullptr;
   // Result i may be written over operand in_place[i] (same dims and dtype): updates of a state. Elementwise ops need no mention.
   std::array<int8_t, 4> in_place{-1, -1, -1, -1};

@@ -32,6 +32,9 @@ std::vector<Type> infer(const Signature& signature) {
   for (const Dim& dim : b.dims) {
     if (!a.has(dim.name)) result.dims.push_back(dim);
   }
+  if (signature.attributes->flag_or("accumulate", false) && signature.operand(2) != result) {
+    throw UserError("the accumulator is " + to_string(signature.operand(2)) + " but the product " + to_string(result));
+  }
   return {result};
 }
 
@@ -65,6 +68,7 @@ Cost cost(const Signature& signature) {
 void reference(const ReferenceContext& context) {
   const HostArray &a = context.operand(0), &b = context.operand(1);
   HostArray& y = context.result(0);
+  if (context.operands.size() > 2) y.data = context.operand(2).data;
   std::vector<Dim> loops = y.type.dims;
   for (const std::string& name : context.attributes->names("contract")) loops.push_back({name, a.type.size_of(name)});
   LoopNest(loops, {&a.type, &b.type, &y.type}).run([&](int64_t, const int64_t* at) {
@@ -73,12 +77,14 @@ void reference(const ReferenceContext& context) {
 }
 
 const std::array<OpDef, 1> kDefs{OpDef{.name = "dot",
-                                       .doc = "y = sum over the contracted dims of a * b; dims in both operands that are not contracted are batch dims.",
+                                       .doc = "y = sum over the contracted dims of a * b; dims in both operands that are not contracted are batch dims. With `accumulate`, a third operand is added, which the "
+                                              "result may overwrite.",
                                        .infer = infer,
                                        .role = role,
                                        .gradient = gradient,
                                        .cost = cost,
-                                       .reference = reference}};
+                                       .reference = reference,
+                                       .in_place = {2, -1, -1, -1}}};
 
 }  // namespace
 

@@ -106,6 +106,8 @@ Tensor reorder(Tensor x, std::vector<std::string> order, Source source) {
   return x.builder->append1(kDefs[0], {x}, {{"order", std::move(order)}}, source);
 }
 
+Tensor copy(Tensor x, Source source) { return x.builder->append1(kDefs[0], {x}, {{"order", x.type().dim_names()}}, source); }
+
 Tensor broadcast_to(Tensor x, Type type, Source source) {
   if (x.type() == type) return x;
   return x.builder->append1(kDefs[1], {x}, {{"type", to_string(type)}}, source);

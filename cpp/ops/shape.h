@@ -14,6 +14,8 @@ Tensor split(Tensor x, std::string dim, std::vector<Dim> into, Source source = S
 Tensor merge(Tensor x, std::vector<std::string> dims, std::string into, Source source = Source::here());
 // The same values in another memory order; x itself when it has that order.
 Tensor reorder(Tensor x, std::vector<std::string> order, Source source = Source::here());
+// The same values in memory of their own: an output that no op makes gets one.
+Tensor copy(Tensor x, Source source = Source::here());
 // Repeats x along new outermost dims, or along the dims of `type` in its order.
 Tensor broadcast_to(Tensor x, Type type, Source source = Source::here());
 Tensor slice(Tensor x, std::string dim, int64_t start, int64_t size, Source source = Source::here());

@@ -112,6 +112,22 @@ std::vector<Tensor> Copier::operands(const Op& op) const {
   return tensors;
 }
 
+void Copier::copy_inputs() {
+  for (const ProgramInput& input : from_.inputs) {
+    const Type& type = from_.type(input.value);
+    switch (input.kind) {
+      case InputKind::kParameter: map(input.value, to_.parameter(input.name, type)); break;
+      case InputKind::kInput: map(input.value, to_.input(input.name, type)); break;
+      case InputKind::kState: map(input.value, to_.state(input.name, type)); break;
+      case InputKind::kCarried: map(input.value, to_.carried(input.name, type)); break;
+    }
+  }
+}
+
+void Copier::copy_outputs() {
+  for (const ProgramOutput& output : from_.outputs) to_.output(output.name, (*this)[output.value], output.kind);
+}
+
 void Copier::follow(const Op& op) {
   to_.set_origin(from_, op);
   to_.set_pass(from_.passes[static_cast<size_t>(op.pass)]);

@@ -30,6 +30,9 @@ class Copier {
   std::vector<Tensor> operands(const Op& op) const;
   // Appends a copy of `op` (scope, source and pass kept) with its results mapped.
   void copy(const Op& op);
+  // Declares all inputs of the other Program here; at the end, its outputs.
+  void copy_inputs();
+  void copy_outputs();
   // Gives the ops that follow the scope, source and pass of `op`, whose place they take.
   void follow(const Op& op);
 

@@ -230,7 +230,7 @@ class PiecePartitioner {
       operands.push_back(use(op.operands[i], to).local);
     }
     Attributes attributes = op.attributes;
-    if (op.def->localize) op.def->localize(attributes, [&](std::string_view dim) { return layout.shards(dim); });
+    localize(op, attributes, layout);
     add_offsets(op, signature, layout, operands, attributes);
     const std::vector<Tensor> results = builder_.append(*op.def, operands, std::move(attributes), Source());
     for (size_t r = 0; r < results.size(); ++r) {
@@ -244,6 +244,11 @@ class PiecePartitioner {
       }
       define(op.results[r], results[r], std::move(own));
     }
+  }
+
+  // Sizes in attributes become those of a shard.
+  static void localize(const Op& op, Attributes& attributes, const Layout& layout) {
+    if (op.def->localize) op.def->localize(attributes, [&](std::string_view dim) { return layout.shards(dim); });
   }
 
   // A shard of a dim whose index matters is told its first global index.
@@ -283,7 +288,7 @@ class PiecePartitioner {
     target.partial = source.partial;
     const Tensor operand = use(op.operands[0], source).local;
     Attributes attributes = op.attributes;
-    if (op.def->localize) op.def->localize(attributes, [&](std::string_view dim) { return target.shards(dim); });
+    localize(op, attributes, target);
     define(op.results[0], builder_.append1(*op.def, {operand}, std::move(attributes), Source()), target);
   }
 

@@ -1,0 +1,59 @@
+#include "comm/communicator.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "base/error.h"
+
+namespace mw {
+namespace {
+
+void copy_bytes(const void* in, void* out, int64_t bytes) {
+  if (in != out) std::memcpy(out, in, static_cast<size_t>(bytes));
+}
+
+}  // namespace
+
+GroupPart parse_group_part(const std::string& text) {
+  const size_t first = text.find(':'), second = text.find(':', first + 1);
+  MW_CHECK(first != std::string::npos && second != std::string::npos, "'", text, "' is not axis:stride:size");
+  return {text.substr(0, first), std::atoll(text.c_str() + first + 1), std::atoll(text.c_str() + second + 1)};
+}
+
+Group make_group(const Mesh& mesh, int64_t rank, const std::vector<GroupPart>& parts) {
+  int64_t total = 1;
+  for (const GroupPart& part : parts) total *= part.size;
+  Group group;
+  group.ranks.assign(static_cast<size_t>(total), -1);
+  const auto position = [&](int64_t r) {
+    int64_t index = 0;
+    for (const GroupPart& part : parts) index = index * part.size + mesh.index_in(r, part.axis, part.stride, part.size);
+    return index;
+  };
+  // Equal on everything but the parts: every axis coordinate less the digits that the parts own.
+  const auto same_elsewhere = [&](int64_t r) {
+    for (const std::string& axis : Mesh::axis_names()) {
+      int64_t mine = mesh.coordinate(rank, axis), other = mesh.coordinate(r, axis);
+      for (const GroupPart& part : parts) {
+        if (part.axis != axis) continue;
+        mine -= mine / part.stride % part.size * part.stride;
+        other -= other / part.stride % part.size * part.stride;
+      }
+      if (mine != other) return false;
+    }
+    return true;
+  };
+  for (int64_t r = 0; r < mesh.size(); ++r) {
+    if (same_elsewhere(r)) group.ranks[static_cast<size_t>(position(r))] = r;
+  }
+  for (const int64_t r : group.ranks) MW_CHECK(r >= 0, "a group has a hole");
+  group.index = position(rank);
+  return group;
+}
+
+void SingleRank::all_reduce(const Group&, DType dtype, ReduceKind, const void* in, void* out, int64_t count) { copy_bytes(in, out, count * dtype_bytes(dtype)); }
+void SingleRank::all_gather(const Group&, const void* in, void* out, int64_t bytes) { copy_bytes(in, out, bytes); }
+void SingleRank::reduce_scatter(const Group&, DType dtype, const void* in, void* out, int64_t count) { copy_bytes(in, out, count * dtype_bytes(dtype)); }
+void SingleRank::all_to_all(const Group&, const void* in, void* out, int64_t bytes) { copy_bytes(in, out, bytes); }
+
+}  // namespace mw

@@ -1,0 +1,225 @@
+#include "comm/threads.h"
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+#include <numeric>
+#include <thread>
+
+#include "base/error.h"
+
+namespace mw {
+namespace {
+
+// Thrown in the ranks that wait for one that failed; run() reports the failure itself.
+struct OtherRankFailed : std::runtime_error {
+  OtherRankFailed() : std::runtime_error("another rank of this process failed") {}
+};
+
+// out[i] = in_0[i] (+ or max) in_1[i] ... in the order given.
+void combine(DType dtype, ReduceKind kind, const std::vector<const void*>& in, int64_t offset, void* out, int64_t count) {
+  const auto fold = [&](auto load, auto store) {
+    for (int64_t i = 0; i < count; ++i) {
+      auto total = load(in[0], offset + i);
+      for (size_t r = 1; r < in.size(); ++r) {
+        const auto x = load(in[r], offset + i);
+        total = kind == ReduceKind::kSum ? total + x : std::max(total, x);
+      }
+      store(i, total);
+    }
+  };
+  if (dtype == DType::kF32) {
+    fold([](const void* p, int64_t i) { return static_cast<const float*>(p)[i]; }, [&](int64_t i, float x) { static_cast<float*>(out)[i] = x; });
+  } else if (dtype == DType::kBF16) {
+    fold([](const void* p, int64_t i) { return to_float(static_cast<const BF16*>(p)[i]); }, [&](int64_t i, float x) { static_cast<BF16*>(out)[i] = to_bf16(x); });
+  } else {
+    fold([&](const void* p, int64_t i) { return load_element(dtype, p, i); }, [&](int64_t i, double x) { store_element(dtype, out, i, x); });
+  }
+}
+
+}  // namespace
+
+class ThreadWorld::Rank : public Communicator {
+ public:
+  Rank(ThreadWorld& world, int64_t rank) : world_(world), rank_(rank) {
+    everyone_.ranks.resize(static_cast<size_t>(world.size()));
+    std::iota(everyone_.ranks.begin(), everyone_.ranks.end(), int64_t{0});
+    everyone_.index = rank;
+  }
+  int64_t rank() const override { return rank_; }
+  int64_t size() const override { return world_.size(); }
+
+  void barrier() override { world_.meet(world_.meeting_of(everyone_)); }
+
+  void all_reduce(const Group& group, DType dtype, ReduceKind kind, const void* in, void* out, int64_t count) override {
+    const std::vector<const void*>& buffers = post(group, in);
+    if (in != out) {
+      combine(dtype, kind, buffers, 0, out, count);
+      leave();
+      return;
+    }
+    scratch_.resize(static_cast<size_t>(count * dtype_bytes(dtype)));
+    combine(dtype, kind, buffers, 0, scratch_.data(), count);
+    leave();
+    std::memcpy(out, scratch_.data(), scratch_.size());
+  }
+
+  void all_gather(const Group& group, const void* in, void* out, int64_t bytes) override {
+    const std::vector<const void*>& buffers = post(group, in);
+    for (size_t r = 0; r < buffers.size(); ++r) std::memcpy(static_cast<std::byte*>(out) + static_cast<int64_t>(r) * bytes, buffers[r], static_cast<size_t>(bytes));
+    leave();
+  }
+
+  void reduce_scatter(const Group& group, DType dtype, const void* in, void* out, int64_t count) override {
+    combine(dtype, ReduceKind::kSum, post(group, in), group.index * count, out, count);
+    leave();
+  }
+
+  void all_to_all(const Group& group, const void* in, void* out, int64_t bytes) override {
+    const std::vector<const void*>& buffers = post(group, in);
+    for (size_t r = 0; r < buffers.size(); ++r) {
+      std::memcpy(static_cast<std::byte*>(out) + static_cast<int64_t>(r) * bytes, static_cast<const std::byte*>(buffers[r]) + group.index * bytes, static_cast<size_t>(bytes));
+    }
+    leave();
+  }
+
+ private:
+  // Shows `in` to the group; returns everyone's once all have come.
+  const std::vector<const void*>& post(const Group& group, const void* in) {
+    meeting_ = &world_.meeting_of(group);
+    meeting_->buffers[static_cast<size_t>(group.index)] = in;
+    world_.meet(*meeting_);
+    return meeting_->buffers;
+  }
+  void leave() { world_.meet(*meeting_); }  // nobody changes a buffer that another still reads
+
+  ThreadWorld& world_;
+  int64_t rank_;
+  Group everyone_;
+  Meeting* meeting_ = nullptr;
+  std::vector<std::byte> scratch_;
+};
+
+// The threads of ranks 1 and up.
+class ThreadWorld::Workers {
+ public:
+  explicit Workers(int64_t count) {
+    for (int64_t r = 1; r <= count; ++r) threads_.emplace_back([this, r] { work(r); });
+  }
+  ~Workers() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+  }
+
+  void start(const std::function<void(int64_t)>& body) {
+    const std::lock_guard lock(mutex_);
+    body_ = &body;
+    ++generation_;
+    running_ = static_cast<int64_t>(threads_.size());
+    wake_.notify_all();
+  }
+  void wait() {
+    std::unique_lock lock(mutex_);
+    done_.wait(lock, [&] { return running_ == 0; });
+  }
+
+ private:
+  void work(int64_t rank) {
+    uint64_t seen = 0;
+    for (;;) {
+      const std::function<void(int64_t)>* body = nullptr;
+      {
+        std::unique_lock lock(mutex_);
+        wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
+        if (stopping_) return;
+        seen = generation_;
+        body = body_;
+      }
+      (*body)(rank);
+      const std::lock_guard lock(mutex_);
+      if (--running_ == 0) done_.notify_all();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_, done_;
+  bool stopping_ = false;
+  uint64_t generation_ = 0;
+  int64_t running_ = 0;
+  const std::function<void(int64_t)>* body_ = nullptr;
+  std::vector<std::thread> threads_;
+};
+
+ThreadWorld::ThreadWorld(int64_t size) {
+  if (size < 1) throw UserError("a world of " + std::to_string(size) + " ranks; expected at least 1");
+  ranks_.resize(static_cast<size_t>(size));
+  for (int64_t r = 0; r < size; ++r) ranks_[static_cast<size_t>(r)] = std::make_unique<Rank>(*this, r);
+  workers_ = std::make_unique<Workers>(size - 1);
+}
+
+ThreadWorld::~ThreadWorld() = default;
+
+Communicator& ThreadWorld::rank(int64_t r) { return *ranks_.at(static_cast<size_t>(r)); }
+
+ThreadWorld::Meeting& ThreadWorld::meeting_of(const Group& group) {
+  const std::lock_guard lock(mutex_);
+  std::unique_ptr<Meeting>& meeting = meetings_[group.ranks];
+  if (!meeting) {
+    meeting = std::make_unique<Meeting>();
+    meeting->members = group.size();
+    meeting->buffers.resize(static_cast<size_t>(group.size()));
+  }
+  return *meeting;
+}
+
+void ThreadWorld::meet(Meeting& meeting) {
+  std::unique_lock lock(mutex_);
+  if (aborted_) throw OtherRankFailed();
+  const uint64_t generation = meeting.generation;
+  if (++meeting.arrived == meeting.members) {
+    meeting.arrived = 0;
+    ++meeting.generation;
+    changed_.notify_all();
+    return;
+  }
+  changed_.wait(lock, [&] { return aborted_ || meeting.generation != generation; });
+  if (meeting.generation == generation) throw OtherRankFailed();
+}
+
+void ThreadWorld::abort() {
+  const std::lock_guard lock(mutex_);
+  aborted_ = true;
+  changed_.notify_all();
+}
+
+void ThreadWorld::run(const std::function<void(Communicator&)>& body) {
+  std::mutex error_mutex;
+  std::exception_ptr error;
+  const std::function<void(int64_t)> guarded = [&](int64_t r) {
+    try {
+      body(rank(r));
+    } catch (const OtherRankFailed&) {
+    } catch (...) {
+      {
+        const std::lock_guard lock(error_mutex);
+        if (!error) error = std::current_exception();
+      }
+      abort();
+    }
+  };
+  workers_->start(guarded);
+  guarded(0);
+  workers_->wait();
+  // The meetings of an aborted run are half full: begin anew.
+  aborted_ = false;
+  if (error) {
+    meetings_.clear();
+    std::rethrow_exception(error);
+  }
+}
+
+}  // namespace mw

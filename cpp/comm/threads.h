@@ -1,0 +1,51 @@
+// N ranks as threads of one process. Deterministic: each rank reads everyone's buffer and forms its own result in the order of the group.
+//
+//   ThreadWorld world(4);
+//   world.run([&](Communicator& comm) { ... });   // every rank; the first error of a rank stops the others and is rethrown
+#pragma once
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "comm/communicator.h"
+
+namespace mw {
+
+class ThreadWorld {
+ public:
+  explicit ThreadWorld(int64_t size);
+  ~ThreadWorld();
+  int64_t size() const { return static_cast<int64_t>(ranks_.size()); }
+  Communicator& rank(int64_t r);
+
+  // Runs `body` once per rank, each on a thread of its own that lives as long as the world (rank 0 on the caller's).
+  void run(const std::function<void(Communicator&)>& body);
+
+ private:
+  class Rank;
+  class Workers;
+  // Where the members of one group meet.
+  struct Meeting {
+    int64_t members = 0;
+    int64_t arrived = 0;
+    uint64_t generation = 0;
+    std::vector<const void*> buffers;
+  };
+
+  Meeting& meeting_of(const Group& group);
+  // Blocks until every member has arrived; throws when another rank failed.
+  void meet(Meeting& meeting);
+  void abort();
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool aborted_ = false;
+  std::map<std::vector<int64_t>, std::unique_ptr<Meeting>> meetings_;
+  std::vector<std::unique_ptr<Rank>> ranks_;
+  std::unique_ptr<Workers> workers_;
+};
+
+}  // namespace mw

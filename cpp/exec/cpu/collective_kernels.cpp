@@ -1,0 +1,128 @@
+#include "exec/cpu/collective_kernels.h"
+
+#include <cstring>
+
+#include "base/error.h"
+
+namespace mw::cpu {
+namespace {
+
+Group group_of(const Signature& signature, const Mesh& mesh, int64_t rank) {
+  std::vector<GroupPart> parts;
+  for (const std::string& name : signature.attributes->names("axes")) parts.push_back(parse_group_part(name));
+  return make_group(mesh, rank, parts);
+}
+
+// A tensor seen as [outer][dim][inner bytes].
+struct Strips {
+  int64_t outer = 1, size = 1, inner_bytes = 1;
+};
+
+Strips strips(const Type& type, const std::string& dim) {
+  Strips s;
+  const int index = type.index_of(dim);
+  MW_CHECK(index >= 0, "a collective over '", dim, "' of ", to_string(type));
+  for (int i = 0; i < type.rank(); ++i) {
+    const int64_t size = type.dims[static_cast<size_t>(i)].size;
+    (i < index ? s.outer : i == index ? s.size : s.inner_bytes) *= size;
+  }
+  s.inner_bytes *= dtype_bytes(type.dtype);
+  return s;
+}
+
+// Copies `count` strips of `bytes`, the source and the target with a step of their own.
+void copy_strips(const std::byte* from, int64_t from_step, std::byte* to, int64_t to_step, int64_t count, int64_t bytes) {
+  for (int64_t i = 0; i < count; ++i) std::memcpy(to + i * to_step, from + i * from_step, static_cast<size_t>(bytes));
+}
+
+// [parts][outer][strip] <-> [outer][parts][strip]
+void blocks_to_dim(const std::byte* blocks, std::byte* whole, int64_t parts, int64_t outer, int64_t strip) {
+  for (int64_t p = 0; p < parts; ++p) copy_strips(blocks + p * outer * strip, strip, whole + p * strip, parts * strip, outer, strip);
+}
+void dim_to_blocks(const std::byte* whole, std::byte* blocks, int64_t parts, int64_t outer, int64_t strip) {
+  for (int64_t p = 0; p < parts; ++p) copy_strips(whole + p * strip, parts * strip, blocks + p * outer * strip, strip, outer, strip);
+}
+
+Kernel make_all_gather(const Signature& s, Group group, Communicator& comm) {
+  const Strips in = strips(s.operand(0), s.attributes->text("dim"));
+  const int64_t bytes = s.operand(0).bytes(), parts = group.size(), strip = in.size * in.inner_bytes;
+  if (in.outer == 1) return {.workspace_bytes = 0, .run = [=, &comm](const KernelRun& r) { comm.all_gather(group, r.operands[0], r.results[0], bytes); }, .choice = "all_gather"};
+  return {.workspace_bytes = bytes * parts,
+          .run =
+              [=, &comm](const KernelRun& r) {
+                comm.all_gather(group, r.operands[0], r.workspace, bytes);
+                blocks_to_dim(r.workspace, r.results[0], parts, in.outer, strip);
+              },
+          .choice = "all_gather"};
+}
+
+Kernel make_reduce_scatter(const Signature& s, Group group, Communicator& comm) {
+  const Type out = s.result(0);
+  const Strips strip_of = strips(out, s.attributes->text("dim"));
+  const int64_t parts = group.size(), strip = strip_of.size * strip_of.inner_bytes, count = out.elements();
+  const DType dtype = out.dtype;
+  if (strip_of.outer == 1) {
+    return {.workspace_bytes = 0, .run = [=, &comm](const KernelRun& r) { comm.reduce_scatter(group, dtype, r.operands[0], r.results[0], count); }, .choice = "reduce_scatter"};
+  }
+  return {.workspace_bytes = out.bytes() * parts,
+          .run =
+              [=, &comm](const KernelRun& r) {
+                dim_to_blocks(r.operands[0], r.workspace, parts, strip_of.outer, strip);
+                comm.reduce_scatter(group, dtype, r.workspace, r.results[0], count);
+              },
+          .choice = "reduce_scatter"};
+}
+
+Kernel make_all_reduce(const Signature& s, Group group, Communicator& comm) {
+  const DType dtype = s.operand(0).dtype;
+  const int64_t count = s.operand(0).elements();
+  const ReduceKind kind = s.attributes->text("kind") == "max" ? ReduceKind::kMax : ReduceKind::kSum;
+  return {.workspace_bytes = 0, .run = [=, &comm](const KernelRun& r) { comm.all_reduce(group, dtype, kind, r.operands[0], r.results[0], count); }, .choice = "all_reduce"};
+}
+
+// Splits one dim over the group and gathers another: both sides pass through blocks by rank.
+Kernel make_all_to_all(const Signature& s, Group group, Communicator& comm) {
+  const Type in = s.operand(0), out = s.result(0);
+  const Strips split = strips(in, s.attributes->text("split_dim")), joined = strips(out, s.attributes->text("concat_dim"));
+  const int64_t parts = group.size(), block = in.bytes() / parts;
+  return {.workspace_bytes = 2 * in.bytes(),
+          .run =
+              [=, &comm](const KernelRun& r) {
+                std::byte *sent = r.workspace, *received = r.workspace + block * parts;
+                dim_to_blocks(r.operands[0], sent, parts, split.outer, split.size / parts * split.inner_bytes);
+                comm.all_to_all(group, sent, received, block);
+                blocks_to_dim(received, r.results[0], parts, joined.outer, joined.size / parts * joined.inner_bytes);
+              },
+          .choice = "all_to_all"};
+}
+
+Kernel make_shard_slice(const Signature& s, const Group& group) {
+  const Strips out = strips(s.result(0), s.attributes->text("dim"));
+  const int64_t strip = out.size * out.inner_bytes, parts = group.size(), index = group.index;
+  return {.workspace_bytes = 0, .run = [=](const KernelRun& r) { copy_strips(r.operands[0] + index * strip, parts * strip, r.results[0], strip, out.outer, strip); }, .choice = "copy"};
+}
+
+}  // namespace
+
+int64_t collective_workspace_bytes(const OpDef& def, const Signature& signature) {
+  const int64_t parts = signature.attributes->integer("parts");
+  if (def.name == "all_gather") return strips(signature.operand(0), signature.attributes->text("dim")).outer == 1 ? 0 : signature.operand(0).bytes() * parts;
+  if (def.name == "reduce_scatter") return strips(signature.result(0), signature.attributes->text("dim")).outer == 1 ? 0 : signature.result(0).bytes() * parts;
+  return def.name == "all_to_all" ? 2 * signature.operand(0).bytes() : 0;
+}
+
+Kernel make_collective(const OpDef& def, const Signature& signature, const Mesh& mesh, Communicator& communicator) {
+  const Group group = group_of(signature, mesh, communicator.rank());
+  if (def.name == "all_gather") return make_all_gather(signature, group, communicator);
+  if (def.name == "reduce_scatter") return make_reduce_scatter(signature, group, communicator);
+  if (def.name == "all_reduce") return make_all_reduce(signature, group, communicator);
+  if (def.name == "all_to_all") return make_all_to_all(signature, group, communicator);
+  if (def.name == "shard_slice") return make_shard_slice(signature, group);
+  if (def.name == "shard_offset") {
+    const auto offset = static_cast<int32_t>(group.index * signature.attributes->integer("size"));
+    return {.workspace_bytes = 0, .run = [offset](const KernelRun& r) { std::memcpy(r.results[0], &offset, sizeof offset); }, .choice = "constant"};
+  }
+  throw InternalError("no collective '" + std::string(def.name) + "'");
+}
+
+}  // namespace mw::cpu

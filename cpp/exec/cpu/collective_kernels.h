@@ -1,0 +1,11 @@
+// Collectives as kernels: they bring a shard into the order that the communicator wants and call it.
+#pragma once
+#include "comm/communicator.h"
+#include "exec/cpu/kernel.h"
+
+namespace mw::cpu {
+
+int64_t collective_workspace_bytes(const OpDef& def, const Signature& signature);
+Kernel make_collective(const OpDef& def, const Signature& signature, const Mesh& mesh, Communicator& communicator);
+
+}  // namespace mw::cpu

@@ -1,0 +1,46 @@
+// Binds the pieces of a Plan to kernels of this backend and runs them. Binding chooses kernels and may allocate; running allocates nothing.
+#pragma once
+#include <memory>
+#include <vector>
+
+#include "comm/communicator.h"
+#include "exec/cpu/kernel.h"
+#include "exec/memory.h"
+#include "ir/plan.h"
+
+namespace mw::cpu {
+
+// Workspace of the kernel of one op: place asks for it. InternalError when there is no kernel.
+int64_t workspace_bytes(const Program& program, const Op& op, const KernelEnvironment& environment);
+bool has_kernel(const OpDef& def);
+
+class Executor {
+ public:
+  // `memory` must have reserved `plan`, and both must outlive the executor.
+  Executor(const Plan& plan, RankMemory& memory, const Mesh& mesh, Communicator& communicator, KernelEnvironment environment);
+
+  void run(int32_t piece, int32_t carried_copy, ThreadPool& pool);
+
+  struct Step {
+    size_t op;  // index in the piece's Program
+    Kernel kernel;
+    std::vector<Placement> operands, results;
+    int64_t workspace;  // offset in scratch, -1: none
+  };
+  const std::vector<Step>& steps(int32_t piece) const { return pieces_.at(static_cast<size_t>(piece)); }
+
+  // Called after each op when set (check_finite, capture, profiling); the run then is slower.
+  std::function<void(const Program&, const Op&, const KernelRun&)> observer;
+
+ private:
+  std::byte* address(const Placement& placement, int32_t carried_copy) const;
+
+  const Plan& plan_;
+  RankMemory& memory_;
+  std::vector<std::byte*> kept_;  // by index into plan.kept
+  std::vector<std::vector<Step>> pieces_;
+  std::vector<const std::byte*> operand_pointers_;  // of the running step
+  std::vector<std::byte*> result_pointers_;
+};
+
+}  // namespace mw::cpu

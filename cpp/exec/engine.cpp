@@ -1,0 +1,171 @@
+#include "exec/engine.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/error.h"
+#include "exec/shards.h"
+
+namespace mw {
+namespace {
+
+int available_cpus() {
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
+}
+
+const Buffer* find_buffer(const std::vector<Buffer>& buffers, const std::string& name) {
+  const auto at = std::find_if(buffers.begin(), buffers.end(), [&](const Buffer& b) { return b.name == name; });
+  return at == buffers.end() ? nullptr : &*at;
+}
+
+// A batch field of one microbatch: the type in the Plan, its outermost dim as large as that of all microbatches.
+Type whole_batch(const Buffer& buffer, int64_t microbatches) {
+  Type type = buffer.global_type;
+  if (!type.dims.empty()) type.dims[0].size *= microbatches;
+  return type;
+}
+
+int64_t count_microbatches(const Plan& plan) {
+  int64_t count = 0;
+  for (const RunRow& row : plan.order) count = std::max<int64_t>(count, row.microbatch + 1);
+  return count;
+}
+
+void check_inputs(const Plan& plan, const std::map<std::string, ArrayView>& inputs, int64_t microbatches) {
+  for (const Buffer& buffer : plan.carried) {
+    if (buffer.role != BufferRole::kInput) continue;
+    const auto at = inputs.find(buffer.name);
+    if (at == inputs.end()) throw UserError("the batch has no field '" + buffer.name + "', which the program reads as " + to_string(whole_batch(buffer, microbatches)));
+    if (at->second.type != whole_batch(buffer, microbatches)) {
+      throw UserError("batch field '" + buffer.name + "' is " + to_string(at->second.type) + "; expected " + to_string(whole_batch(buffer, microbatches)));
+    }
+  }
+}
+
+// This rank's part of the batch fields of one microbatch, into its copy of the carried region.
+void stage_inputs(const Plan& plan, RankMemory& memory, const Mesh& mesh, int64_t rank, const RunRow& row, int64_t microbatches, const std::map<std::string, ArrayView>& inputs) {
+  for (const Buffer& buffer : plan.carried) {
+    if (buffer.role != BufferRole::kInput) continue;
+    std::vector<int64_t> start = shard_start(buffer.global_type, buffer.layout, mesh, rank);
+    if (!start.empty()) start[0] += row.microbatch * buffer.global_type.dims[0].size;
+    std::byte* to = memory.carried.data() + row.carried_copy * plan.carried_bytes + buffer.offset;
+    copy_block_out(whole_batch(buffer, microbatches), static_cast<const std::byte*>(inputs.at(buffer.name).data), start, buffer.type, to);
+  }
+}
+
+void write_scalars(const Plan& plan, RankMemory& memory, const std::map<std::string, double>& scalars) {
+  for (const Buffer& buffer : plan.kept) {
+    if (buffer.role != BufferRole::kScalar) continue;
+    const auto at = scalars.find(buffer.name);
+    if (at == scalars.end()) throw UserError("the program reads the scalar '" + buffer.name + "', which was not given");
+    store_element(buffer.type.dtype, memory.kept.get(buffer.name).data, 0, at->second);
+  }
+}
+
+}  // namespace
+
+Engine::Engine(EngineOptions options) : options_(std::move(options)), world_(options_.mesh.size()) {
+  if (options_.threads <= 0) options_.threads = available_cpus();
+  for (int64_t r = 0; r < options_.mesh.size(); ++r) {
+    memory_.push_back(std::make_unique<RankMemory>());
+    pools_.push_back(std::make_unique<ThreadPool>(threads_per_rank()));
+  }
+}
+
+Engine::~Engine() = default;
+
+int Engine::threads_per_rank() const { return std::max(1, options_.threads / static_cast<int>(options_.mesh.size())); }
+
+cpu::KernelEnvironment Engine::environment() const { return {.isa = chosen_isa(), .threads = threads_per_rank()}; }
+
+std::unique_ptr<LoadedPlan> Engine::load(Plan plan) {
+  auto loaded = std::make_unique<LoadedPlan>();
+  loaded->plan = std::move(plan);
+  for (int64_t r = 0; r < options_.mesh.size(); ++r) {
+    memory_[static_cast<size_t>(r)]->reserve(loaded->plan);
+    loaded->ranks.push_back(std::make_unique<cpu::Executor>(loaded->plan, *memory_[static_cast<size_t>(r)], options_.mesh, world_.rank(r), environment()));
+  }
+  return loaded;
+}
+
+void Engine::run(LoadedPlan& loaded, const std::map<std::string, ArrayView>& inputs, const std::map<std::string, double>& scalars, const RowHook& before_row) {
+  const Plan& plan = loaded.plan;
+  const int64_t microbatches = count_microbatches(plan);
+  check_inputs(plan, inputs, microbatches);
+  for (const auto& memory : memory_) write_scalars(plan, *memory, scalars);
+  bool stopped = false;
+  world_.run([&](Communicator& comm) {
+    const auto r = static_cast<size_t>(comm.rank());
+    int32_t staged = -1;
+    for (const RunRow& row : plan.order) {
+      const Piece& piece = plan.pieces[static_cast<size_t>(row.piece)];
+      if (before_row) {  // rank 0 decides, everyone follows
+        comm.barrier();
+        if (r == 0) stopped = !before_row(row, piece);
+        comm.barrier();
+        if (stopped) return;
+      }
+      if (row.microbatch != staged && piece.name != "update") {
+        stage_inputs(plan, *memory_[r], options_.mesh, comm.rank(), row, microbatches, inputs);
+        staged = row.microbatch;
+      }
+      loaded.ranks[r]->run(row.piece, row.carried_copy, *pools_[r]);
+    }
+  });
+}
+
+void Engine::observe(LoadedPlan& loaded, OpObserver observer) {
+  for (size_t r = 0; r < loaded.ranks.size(); ++r) {
+    if (!observer) {
+      loaded.ranks[r]->observer = nullptr;
+      continue;
+    }
+    loaded.ranks[r]->observer = [observer, r](const Program& program, const Op& op, const cpu::KernelRun& run) { observer(static_cast<int64_t>(r), program, op, run); };
+  }
+}
+
+void Engine::ensure_kept(const std::vector<Buffer>& buffers) {
+  for (const auto& memory : memory_) memory->kept.ensure(buffers);
+}
+
+void Engine::forget_kept(const std::string& prefix) {
+  for (const auto& memory : memory_) memory->kept.erase_prefix(prefix);
+}
+
+void Engine::write_kept(const std::string& name, const void* whole) {
+  for (size_t r = 0; r < memory_.size(); ++r) {
+    const KeptStore::Entry& entry = memory_[r]->kept.get(name);
+    const Buffer& b = entry.buffer;
+    copy_block_out(b.global_type, static_cast<const std::byte*>(whole), shard_start(b.global_type, b.layout, options_.mesh, static_cast<int64_t>(r)), b.type, entry.data);
+  }
+}
+
+void Engine::read_kept(const std::string& name, void* whole) const {
+  for (size_t r = 0; r < memory_.size(); ++r) {
+    const KeptStore::Entry& entry = memory_[r]->kept.get(name);
+    const Buffer& b = entry.buffer;
+    copy_block_in(b.global_type, static_cast<std::byte*>(whole), shard_start(b.global_type, b.layout, options_.mesh, static_cast<int64_t>(r)), b.type, entry.data);
+  }
+}
+
+const Type& Engine::result_type(const LoadedPlan& loaded, const std::string& name) const {
+  const Buffer* buffer = find_buffer(loaded.plan.results, name);
+  if (!buffer) {
+    std::vector<std::string> names;
+    for (const Buffer& b : loaded.plan.results) names.push_back(b.name);
+    throw UserError("there is no result '" + name + "'" + did_you_mean(name, names));
+  }
+  return buffer->type;
+}
+
+const std::byte* Engine::result(const LoadedPlan& loaded, const std::string& name) const {
+  result_type(loaded, name);
+  return memory_[0]->results.data() + find_buffer(loaded.plan.results, name)->offset;
+}
+
+double Engine::scalar(const LoadedPlan& loaded, const std::string& name) const { return load_element(result_type(loaded, name).dtype, result(loaded, name), 0); }
+
+}  // namespace mw

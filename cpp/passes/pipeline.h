@@ -1,0 +1,38 @@
+// The pipeline, as a table of contents: from a traced Program to a placed Plan.
+//
+//   differentiate -> cut -> partition -> simplify -> rematerialize -> fuse -> (passes of the backend) -> place
+#pragma once
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "ir/plan.h"
+#include "mesh/mesh.h"
+#include "mesh/rules.h"
+#include "passes/place.h"
+#include "passes/rematerialize.h"
+
+namespace mw {
+
+struct PlanOptions {
+  Mesh mesh;
+  Rules rules = default_rules();
+  int microbatches = 1;
+  RematPolicy remat;
+  bool fuse = true;
+  BackendFacts backend;
+  // Called with the Plan before the first pass (name "cut") and after each pass: explain and golden tests.
+  std::function<void(std::string_view pass, const Plan& plan)> observer;
+};
+
+// A training step: `forward` returns the scalar "loss" (and other f32 scalars); `update` is the optimizer's Program.
+Plan plan_training(Program forward, Program update, const std::vector<std::string>& trained, const PlanOptions& options);
+
+// Loss and gradients without an update: results "loss" and "gradient.NAME".
+Plan plan_gradients(Program forward, const std::vector<std::string>& trained, const PlanOptions& options);
+
+// One piece that is run on its own: evaluation, logits, decoding.
+Plan plan_single(Program program, const std::string& name, const PlanOptions& options);
+
+}  // namespace mw
