@@ -34,7 +34,7 @@ int64_t count_microbatches(const Plan& plan) {
   return count;
 }
 
-void check_inputs(const Plan& plan, const std::map<std::string, ArrayView>& inputs, int64_t microbatches) {
+void check_inputs(const Plan& plan, const std::map<std::string, WholeArray>& inputs, int64_t microbatches) {
   for (const Buffer& buffer : plan.carried) {
     if (buffer.role != BufferRole::kInput) continue;
     const auto at = inputs.find(buffer.name);
@@ -46,7 +46,7 @@ void check_inputs(const Plan& plan, const std::map<std::string, ArrayView>& inpu
 }
 
 // This rank's part of the batch fields of one microbatch, into its copy of the carried region.
-void stage_inputs(const Plan& plan, RankMemory& memory, const Mesh& mesh, int64_t rank, const RunRow& row, int64_t microbatches, const std::map<std::string, ArrayView>& inputs) {
+void stage_inputs(const Plan& plan, RankMemory& memory, const Mesh& mesh, int64_t rank, const RunRow& row, int64_t microbatches, const std::map<std::string, WholeArray>& inputs) {
   for (const Buffer& buffer : plan.carried) {
     if (buffer.role != BufferRole::kInput) continue;
     std::vector<int64_t> start = shard_start(buffer.global_type, buffer.layout, mesh, rank);
@@ -91,7 +91,7 @@ std::unique_ptr<LoadedPlan> Engine::load(Plan plan) {
   return loaded;
 }
 
-void Engine::run(LoadedPlan& loaded, const std::map<std::string, ArrayView>& inputs, const std::map<std::string, double>& scalars, const RowHook& before_row) {
+void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars, const RowHook& before_row) {
   const Plan& plan = loaded.plan;
   const int64_t microbatches = count_microbatches(plan);
   check_inputs(plan, inputs, microbatches);
