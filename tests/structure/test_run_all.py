@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import run_all
 from run_all import Counts, from_junit, from_summary
 
 
@@ -28,3 +29,16 @@ def test_skips_and_errors_are_failures(tmp_path):
     assert from_junit(-9, report) == Counts(10, 1)
     report.write_text("<testsuites>")
     assert from_junit(0, report) == Counts(0, 1)
+
+
+def test_a_build_removes_the_old_tests_and_asks_for_new_ones(tmp_path, monkeypatch):
+    binary = tmp_path / "build" / "release" / "meshwright_tests"
+    binary.parent.mkdir(parents=True)
+    binary.write_text("old")
+    asked = []
+    monkeypatch.setattr(run_all, "ROOT", tmp_path)
+    monkeypatch.setattr(run_all, "call", lambda *command, capture=False: (asked.append(command), (1, ""))[1])
+    assert run_all.build("release", 1) == run_all.Counts(0, 1)
+    assert not binary.exists() and "-DMESHWRIGHT_TESTS=ON" in asked[0]
+    run_all.install(1)
+    assert "--config-settings=cmake.define.MESHWRIGHT_TESTS=ON" in asked[-1]
