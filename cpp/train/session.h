@@ -1,0 +1,88 @@
+// Session: one model's weights on the ranks of an Engine, and the Plans made for it so far. Model, Trainer and Generator of the Python
+// package share one.
+//
+//   Session session(config, {.dtype = DType::kF32});
+//   session.initialize(seed);                          // or session.load(TensorFolder::open(path))
+//   session.run_forward(batch);                        // logits
+//   session.rehome({.dtype = DType::kBF16, .mesh = Mesh({{"fsdp", 2}})});   // when a Trainer takes the model
+#pragma once
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/folder.h"
+#include "exec/engine.h"
+#include "mesh/rules.h"
+#include "models/parameters.h"
+#include "models/programs.h"
+#include "passes/pipeline.h"
+
+namespace mw {
+
+struct SessionOptions {
+  DType dtype = DType::kF32;  // of the stored parameters
+  Mesh mesh;
+  Rules rules = default_rules();
+  int threads = 0;
+};
+
+// Batch fields by name, whole: input_ids, position_ids, segment_ids i32[batch, seq], targets i32, loss_weights f32.
+using ModelInputs = std::map<std::string, WholeArray>;
+
+class Session {
+ public:
+  Session(ModelConfig config, SessionOptions options);
+
+  const ModelConfig& config() const { return config_; }
+  const SessionOptions& options() const { return options_; }
+  const std::vector<ParameterSpec>& parameters() const { return parameters_; }
+  const ParameterSpec& parameter(const std::string& name) const;  // UserError with the nearest name
+  Engine& engine() { return *engine_; }
+
+  void initialize(uint64_t seed);
+  // Weights of a Hugging Face folder. UserError listing the tensors that are missing, unknown or of another shape.
+  void load(const TensorFolder& folder);
+
+  // One parameter, whole and row-major, converted. With `master`, the FP32 master when there is one.
+  void read_parameter(const std::string& name, DType dtype, void* out, bool master) const;
+  void write_parameter(const std::string& name, DType dtype, const void* in);
+
+  // Moves the weights to other ranks, rules or another dtype; when the new dtype is narrower, the values as they were become masters.
+  void rehome(SessionOptions options);
+  bool has_masters() const { return has_masters_; }
+
+  PlanOptions plan_options() const;
+  // The Plan made by `make` for this key, made once.
+  LoadedPlan& plan(const std::string& key, const std::function<Plan()>& make);
+  // Drops the Plans whose key begins so.
+  void forget_plans(const std::string& prefix);
+
+  // Logits: the result "logits" f32[batch, seq, vocab] of the returned Plan; captured values are results under their names.
+  LoadedPlan& run_forward(const ModelInputs& batch, const std::vector<std::string>& capture = {});
+  // Sum of weighted losses times `loss_scale`: the result "loss".
+  LoadedPlan& run_loss(const ModelInputs& batch, double loss_scale);
+  // Also "gradient.NAME", f32 and whole.
+  LoadedPlan& run_gradients(const ModelInputs& batch, double loss_scale);
+
+  // Runs the loss again op by op and returns the first op whose result is not finite, "" when all are.
+  std::string first_not_finite(const ModelInputs& batch, double loss_scale);
+
+ private:
+  void allocate_parameters();
+  std::string shape_key(const ModelInputs& batch) const;
+  BatchSize batch_size(const ModelInputs& batch) const;
+
+  ModelConfig config_;
+  SessionOptions options_;
+  std::vector<ParameterSpec> parameters_;
+  std::unique_ptr<Engine> engine_;
+  std::map<std::string, std::unique_ptr<LoadedPlan>> plans_;
+  bool has_masters_ = false;
+};
+
+// A kept buffer as `place` would plan it.
+Buffer kept_buffer(const std::string& name, BufferRole role, const Type& global, const Layout& layout);
+
+}  // namespace mw

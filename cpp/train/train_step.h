@@ -1,0 +1,62 @@
+// TrainStep: optimizer steps over a Session. The Python Trainer calls it; it knows nothing of data, logs or files.
+//
+//   TrainStep step(session, {.optimizer = {.kind = "adamw", .clip = 1.0}, .microbatches = 2});
+//   StepResult result = step.run(batch, loss_scale, lr);
+#pragma once
+#include <string>
+#include <vector>
+
+#include "optim/optimizer.h"
+#include "passes/rematerialize.h"
+#include "train/session.h"
+
+namespace mw {
+
+struct TrainOptions {
+  OptimizerConfig optimizer;
+  int microbatches = 1;
+  RematPolicy remat;
+  bool decay_embeddings = false;
+};
+
+struct StepResult {
+  double loss = 0;
+  double grad_norm = 0;
+  bool finite = true;  // false: the update was not made
+};
+
+class TrainStep {
+ public:
+  TrainStep(Session& session, TrainOptions options);
+
+  const TrainOptions& options() const { return options_; }
+  // Steps done so far: the next one is number steps() + 1 (the bias corrections of AdamW count from 1).
+  int64_t steps() const { return steps_; }
+  void set_steps(int64_t steps) { steps_ = steps; }
+
+  // One optimizer step on a whole batch (the rows of all microbatches). A loss that is not finite leaves weights and state as they were.
+  StepResult run(const ModelInputs& batch, double loss_scale, double lr);
+
+  // The Plan for batches of this shape, made on first use.
+  const Plan& plan(const ModelInputs& batch);
+  // The Plan of a step for any batch shape, without loading it: explain, memory.
+  Plan make_plan(int64_t batch, int64_t seq, const std::function<void(std::string_view, const Plan&)>& observer = nullptr) const;
+
+  // FP32 states by name: "first_moment.NAME", "second_moment.NAME", "momentum.NAME", and "master.NAME" with masters.
+  std::vector<std::string> state_names() const;
+  void read_state(const std::string& name, float* out) const { session_.engine().read_kept(name, out); }
+  void write_state(const std::string& name, const float* in) { session_.engine().write_kept(name, in); }
+  Type state_type(const std::string& name) const { return session_.engine().kept_buffer(name).global_type; }
+
+  int64_t bytes_in_use(int64_t rank) const { return session_.engine().memory(rank).bytes(); }
+
+ private:
+  LoadedPlan& loaded(const ModelInputs& batch);
+  std::vector<TrainedParameter> trained() const;
+
+  Session& session_;
+  TrainOptions options_;
+  int64_t steps_ = 0;
+};
+
+}  // namespace mw

@@ -1,0 +1,299 @@
+// Model configurations, sessions, optimizer steps and generation.
+#include <pybind11/functional.h>
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "bindings.h"
+#include "checkpoint/folder.h"
+#include "config/huggingface_config.h"
+#include "config/model_config_json.h"
+#include "config/model_lookup.h"
+#include "decode/generator.h"
+#include "exec/shards.h"
+#include "models/flops.h"
+#include "models/registry.h"
+#include "train/explain.h"
+#include "train/train_step.h"
+
+namespace mw {
+namespace {
+
+py::dtype numpy_dtype(DType dtype) {
+  switch (dtype) {
+    case DType::kF32: return py::dtype::of<float>();
+    case DType::kF64: return py::dtype::of<double>();
+    case DType::kI32: return py::dtype::of<int32_t>();
+    case DType::kU8: return py::dtype::of<uint8_t>();
+    case DType::kI8: return py::dtype::of<int8_t>();
+    case DType::kBF16:
+    case DType::kF16: return py::dtype::of<uint16_t>();  // the bits: NumPy has no bfloat16
+  }
+  throw InternalError("no NumPy dtype");
+}
+
+py::array copy_array(const Type& type, const std::byte* data) {
+  std::vector<py::ssize_t> shape;
+  for (const Dim& dim : type.dims) shape.push_back(dim.size);
+  py::array array(numpy_dtype(type.dtype), shape);
+  std::memcpy(array.mutable_data(), data, static_cast<size_t>(type.bytes()));
+  return array;
+}
+
+// Arrays [batch, seq] by field name, C-contiguous int32 or float32, kept alive by the dict.
+ModelInputs model_inputs(const py::dict& fields) {
+  ModelInputs inputs;
+  for (const auto& [key, value] : fields) {
+    const auto name = py::cast<std::string>(key);
+    const auto array = py::cast<py::array>(value);
+    if (array.ndim() != 2 || !(array.flags() & py::array::c_style)) throw UserError("batch field '" + name + "' must be a C-contiguous array [batch, seq]");
+    const bool is_float = array.dtype().kind() == 'f';
+    if (array.itemsize() != 4) throw UserError("batch field '" + name + "' must be int32 or float32");
+    inputs[name] = {Type{is_float ? DType::kF32 : DType::kI32, {{"batch", array.shape(0)}, {"seq", array.shape(1)}}}, array.data()};
+  }
+  return inputs;
+}
+
+Mesh make_mesh(const std::map<std::string, int64_t>& axes) { return Mesh({axes.begin(), axes.end()}); }
+
+SessionOptions session_options(const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads) {
+  SessionOptions options{.dtype = parse_dtype(dtype), .mesh = make_mesh(mesh), .rules = default_rules(), .threads = threads};
+  if (options.dtype != DType::kF32 && options.dtype != DType::kBF16) throw UserError("dtype '" + dtype + "' cannot be computed in; expected float32 or bfloat16");
+  if (py::isinstance<py::str>(rules)) {
+    options.rules = named_rules(py::cast<std::string>(rules));
+  } else if (!rules.is_none()) {
+    const auto read = [&](const char* table) {
+      RuleTable rows;
+      for (const auto& row : py::cast<std::vector<std::string>>(rules[table])) rows.push_back(parse_rule(row));
+      return rows;
+    };
+    options.rules = {read("compute"), read("parameters"), read("gradients"), read("optimizer")};
+  }
+  return options;
+}
+
+ModelConfig config_from(const std::string& text) { return parse_model_config(text, "model configuration"); }
+
+void bind_config(py::module_& m) {
+  m.def("find_model_config", [](const std::string& name, const std::string& folder) {
+    const ModelConfig config = find_model_config(name, folder);
+    return std::make_pair(config.name, model_config_text(config));
+  });
+  m.def("parse_model_config", [](const std::string& text, const std::string& source) { return model_config_text(parse_model_config(text, source)); });
+  m.def("override_model_config", [](const std::string& text, const std::string& overrides) {
+    ModelConfig config = config_from(text);
+    override_model_config(config, parse_json_strict(overrides, "overrides"));
+    return model_config_text(config);
+  });
+  m.def("model_names", &model_names);
+  m.def("huggingface_config_text", [](const std::string& text, const std::string& dtype) { return huggingface_config_text(config_from(text), parse_dtype(dtype)); });
+  m.def("model_costs", [](const std::string& text, double seq) {
+    const ModelConfig config = config_from(text);
+    py::dict costs;
+    costs["num_parameters"] = num_elements(model_parameters(config));
+    costs["training_flops_per_token"] = training_flops_per_token(config, seq);
+    costs["forward_flops_per_token"] = forward_flops(config, 1.0, seq) / seq;
+    costs["kv_cache_bytes_per_token"] = kv_cache_bytes_per_token(config, DType::kBF16);
+    return costs;
+  });
+}
+
+void bind_session(py::module_& m) {
+  py::class_<Session>(m, "Session")
+      .def(py::init([](const std::string& config, const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads) {
+             return std::make_unique<Session>(config_from(config), session_options(dtype, mesh, rules, threads));
+           }),
+           py::arg("config"), py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("threads"))
+      .def("initialize", &Session::initialize, py::call_guard<py::gil_scoped_release>())
+      .def("load", [](Session& s, const std::string& folder) { s.load(TensorFolder::open(folder)); }, py::call_guard<py::gil_scoped_release>())
+      .def("rehome",
+           [](Session& s, const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads) {
+             SessionOptions options = session_options(dtype, mesh, rules, threads);
+             const py::gil_scoped_release unlocked;
+             s.rehome(std::move(options));
+           })
+      .def_property_readonly("dtype", [](const Session& s) { return std::string(dtype_name(s.options().dtype)); })
+      .def_property_readonly("num_ranks", [](const Session& s) { return s.options().mesh.size(); })
+      .def_property_readonly("has_masters", &Session::has_masters)
+      .def("parameters",
+           [](const Session& s) {
+             py::list list;
+             for (const ParameterSpec& p : s.parameters()) {
+               py::dict item;
+               item["name"] = p.name;
+               item["shape"] = p.hf_shape;
+               item["type"] = to_string(p.type);
+               item["decays"] = p.decays();
+               list.append(item);
+             }
+             return list;
+           })
+      .def("read_parameter",
+           [](const Session& s, const std::string& name, const std::string& dtype, bool master) {
+             const ParameterSpec& p = s.parameter(name);
+             py::array array(numpy_dtype(parse_dtype(dtype)), std::vector<py::ssize_t>(p.hf_shape.begin(), p.hf_shape.end()));
+             void* data = array.mutable_data();
+             const py::gil_scoped_release unlocked;
+             s.read_parameter(name, parse_dtype(dtype), data, master);
+             return array;
+           })
+      .def("write_parameter",
+           [](Session& s, const std::string& name, const py::array_t<float, py::array::c_style>& values) {
+             const ParameterSpec& p = s.parameter(name);
+             if (std::vector<int64_t>(values.shape(), values.shape() + values.ndim()) != p.hf_shape) throw UserError("'" + name + "' has another shape than the array given");
+             s.write_parameter(name, DType::kF32, values.data());
+           })
+      .def("local_shard",
+           [](py::object self, const std::string& name, int64_t rank) {
+             Session& s = py::cast<Session&>(self);
+             const KeptStore::Entry& entry = s.engine().memory(rank).kept.get(name);
+             std::vector<py::ssize_t> shape;
+             for (const Dim& dim : entry.buffer.type.dims) shape.push_back(dim.size);
+             const std::vector<int64_t> start = shard_start(entry.buffer.global_type, entry.buffer.layout, s.options().mesh, rank);
+             return py::make_tuple(py::array(numpy_dtype(entry.buffer.type.dtype), shape, entry.data, self), start, entry.buffer.type.dim_names());
+           })
+      .def("forward",
+           [](Session& s, const py::dict& fields, const std::vector<std::string>& capture) {
+             const ModelInputs inputs = model_inputs(fields);
+             LoadedPlan* loaded = nullptr;
+             {
+               const py::gil_scoped_release unlocked;
+               loaded = &s.run_forward(inputs, capture);
+             }
+             py::dict results;
+             for (const Buffer& buffer : loaded->plan.results) {
+               results[py::str(buffer.name)] = py::make_tuple(copy_array(buffer.type, s.engine().result(*loaded, buffer.name)), buffer.type.dim_names(), std::string(dtype_name(buffer.type.dtype)));
+             }
+             return results;
+           })
+      .def("loss",
+           [](Session& s, const py::dict& fields, double loss_scale) {
+             const ModelInputs inputs = model_inputs(fields);
+             const py::gil_scoped_release unlocked;
+             return s.engine().scalar(s.run_loss(inputs, loss_scale), "loss");
+           })
+      .def("gradients",
+           [](Session& s, const py::dict& fields, double loss_scale) {
+             const ModelInputs inputs = model_inputs(fields);
+             LoadedPlan* loaded = nullptr;
+             {
+               const py::gil_scoped_release unlocked;
+               loaded = &s.run_gradients(inputs, loss_scale);
+             }
+             py::dict gradients;
+             for (const ParameterSpec& p : s.parameters()) {
+               const std::string name = "gradient." + p.name;
+               const py::array flat = copy_array(s.engine().result_type(*loaded, name), s.engine().result(*loaded, name));
+               gradients[py::str(p.name)] = flat.attr("reshape")(py::cast(p.hf_shape));
+             }
+             return py::make_tuple(s.engine().scalar(*loaded, "loss"), gradients);
+           })
+      .def("first_not_finite", [](Session& s, const py::dict& fields, double loss_scale) {
+        const ModelInputs inputs = model_inputs(fields);
+        const py::gil_scoped_release unlocked;
+        return s.first_not_finite(inputs, loss_scale);
+      });
+}
+
+OptimizerConfig optimizer_config(const py::dict& d) {
+  OptimizerConfig config;
+  const auto number = [&](const char* key, double& value) {
+    if (d.contains(key)) value = py::cast<double>(d[key]);
+  };
+  if (d.contains("kind")) config.kind = py::cast<std::string>(d["kind"]);
+  number("beta1", config.beta1);
+  number("beta2", config.beta2);
+  number("eps", config.eps);
+  number("weight_decay", config.weight_decay);
+  number("momentum", config.momentum);
+  number("clip", config.clip);
+  return config;
+}
+
+void bind_training(py::module_& m) {
+  py::class_<TrainStep>(m, "TrainStep")
+      .def(py::init([](Session& session, const py::dict& optimizer, int microbatches, const std::string& remat, bool decay_embeddings) {
+             return std::make_unique<TrainStep>(session, TrainOptions{.optimizer = optimizer_config(optimizer), .microbatches = microbatches, .remat = parse_remat(remat), .decay_embeddings = decay_embeddings});
+           }),
+           py::arg("session"), py::arg("optimizer"), py::arg("microbatches"), py::arg("remat"), py::arg("decay_embeddings"), py::keep_alive<1, 2>())
+      .def_property("steps", &TrainStep::steps, &TrainStep::set_steps)
+      .def("run",
+           [](TrainStep& t, const py::dict& fields, double loss_scale, double lr) {
+             const ModelInputs inputs = model_inputs(fields);
+             StepResult result;
+             {
+               const py::gil_scoped_release unlocked;
+               result = t.run(inputs, loss_scale, lr);
+             }
+             return py::make_tuple(result.loss, result.grad_norm, result.finite);
+           })
+      .def("state_names", &TrainStep::state_names)
+      .def("read_state",
+           [](const TrainStep& t, const std::string& name) {
+             const Type type = t.state_type(name);
+             py::array array = copy_array(type, std::vector<std::byte>(static_cast<size_t>(type.bytes())).data());
+             t.read_state(name, static_cast<float*>(array.mutable_data()));
+             return array;
+           })
+      .def("write_state",
+           [](TrainStep& t, const std::string& name, const py::array_t<float, py::array::c_style>& values) {
+             if (values.size() != t.state_type(name).elements()) throw UserError("state '" + name + "' has another size than the array given");
+             t.write_state(name, values.data());
+           })
+      .def("peak_bytes",
+           [](TrainStep& t, const py::dict& fields) { return t.plan(model_inputs(fields)).peak_bytes(); })
+      .def("bytes_in_use", &TrainStep::bytes_in_use)
+      .def("explain", [](const TrainStep& t, int64_t batch, int64_t seq, const std::string& after) { return explain_step(t, batch, seq, after); });
+}
+
+void bind_generation(py::module_& m) {
+  py::class_<Generator>(m, "TextGenerator")
+      .def(py::init<Session&>(), py::keep_alive<1, 2>())
+      .def("generate", [](Generator& g, const py::list& requests, const py::object& on_token) {
+        std::vector<GenerationRequest> list;
+        for (const auto& item : requests) {
+          const auto d = py::cast<py::dict>(item);
+          GenerationRequest r;
+          r.prompt = py::cast<std::vector<int32_t>>(d["prompt"]);
+          r.max_new_tokens = py::cast<int64_t>(d["max_new_tokens"]);
+          r.eos_ids = py::cast<std::vector<int32_t>>(d["eos_ids"]);
+          r.id = py::cast<uint64_t>(d["id"]);
+          r.sampling = {.do_sample = py::cast<bool>(d["do_sample"]),
+                        .temperature = py::cast<double>(d["temperature"]),
+                        .top_k = py::cast<int64_t>(d["top_k"]),
+                        .top_p = py::cast<double>(d["top_p"]),
+                        .min_p = py::cast<double>(d["min_p"]),
+                        .seed = py::cast<uint64_t>(d["seed"])};
+          list.push_back(std::move(r));
+        }
+        Generator::OnToken callback;
+        if (!on_token.is_none()) {
+          callback = [&](size_t request, int32_t id) {
+            const py::gil_scoped_acquire locked;
+            return py::cast<bool>(on_token(request, id));
+          };
+        }
+        std::vector<GenerationOutput> outputs;
+        {
+          const py::gil_scoped_release unlocked;
+          outputs = g.generate(list, callback);
+        }
+        py::list results;
+        for (const GenerationOutput& output : outputs) results.append(py::make_tuple(output.ids, output.logprobs, output.finish_reason));
+        return results;
+      });
+}
+
+}  // namespace
+
+void bind_model(py::module_& module) {
+  bind_config(module);
+  bind_session(module);
+  bind_training(module);
+  bind_generation(module);
+}
+
+}  // namespace mw
