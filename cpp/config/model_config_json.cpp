@@ -1,0 +1,217 @@
+#include "config/model_config_json.h"
+
+#include <cmath>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "config/huggingface_config.h"
+#include "config/json_fields.h"
+#include "models/registry.h"
+
+namespace mw {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+constexpr int64_t kMostSize = int64_t{1} << 24, kMostPositions = int64_t{1} << 31, kMostTokenId = int64_t{1} << 31;
+constexpr int64_t kMostLayers = 10000, kMostHeads = 65536;
+
+const FieldTable<RopeScaling>& scaling_fields() {
+  static const FieldTable<RopeScaling> table{
+      choice_field("kind", &RopeScaling::kind, {"none", "linear", "llama3"}),
+      number_field("factor", &RopeScaling::factor, 1, 1e6),
+      number_field("low_frequency_factor", &RopeScaling::low_frequency_factor, 1e-6, 1e6),
+      number_field("high_frequency_factor", &RopeScaling::high_frequency_factor, 1e-6, 1e6),
+      integer_field("original_max_position_embeddings", &RopeScaling::original_max_position_embeddings, 1, kMostPositions),
+  };
+  return table;
+}
+
+const FieldTable<RopeConfig>& rope_fields() {
+  static const FieldTable<RopeConfig> table{
+      number_field("theta", &RopeConfig::theta, 1, 1e12),
+      object_field("scaling", &RopeConfig::scaling, scaling_fields()),
+      choice_field("pair_layout_in_hf_weights", &RopeConfig::pair_layout_in_hf_weights, {"half_split", "interleaved"}),
+  };
+  return table;
+}
+
+const FieldTable<BiasConfig>& bias_fields() {
+  static const FieldTable<BiasConfig> table{
+      flag_field("qkv", &BiasConfig::qkv),
+      flag_field("attention_output", &BiasConfig::attention_output),
+      flag_field("mlp", &BiasConfig::mlp),
+  };
+  return table;
+}
+
+const FieldTable<QkNorm>& qk_norm_fields() {
+  static const FieldTable<QkNorm> table{number_field("epsilon", &QkNorm::epsilon, 1e-12, 1)};
+  return table;
+}
+
+void read_family(ModelConfig& config, const json& value, const JsonPlace& place) {
+  const ModelFamily& family = model_family(json_text(value, place));
+  config.family = family.name;
+  config.hf_architecture = family.hf_architecture;
+  config.hf_model_type = family.hf_model_type;
+}
+
+void read_qk_norm(ModelConfig& config, const json& value, const JsonPlace& place) {
+  if (value.is_null()) return config.qk_norm.reset();
+  QkNorm norm = config.qk_norm.value_or(QkNorm{});
+  read_object(norm, value, qk_norm_fields(), place);
+  config.qk_norm = norm;
+}
+
+// null and "head_dim^-0.5" are 1/sqrt(head_dim); "256^-0.5" and 0.0625 are themselves.
+void read_attention_scale(ModelConfig& config, const json& value, const JsonPlace& place) {
+  if (value.is_null() || value == "head_dim^-0.5") return config.attention_scale.reset();
+  const std::string expected = "null, a number above 0, or a text such as 'head_dim^-0.5' or '256^-0.5'";
+  if (value.is_string()) {
+    const std::string text = value.get<std::string>();
+    const size_t num_digits = text.find_first_not_of("0123456789");
+    if (num_digits == 0 || num_digits > 9 || text.substr(std::min(num_digits, text.size())) != "^-0.5" || std::stoll(text) == 0) refuse_json(place, expected, value);
+    config.attention_scale = 1.0 / std::sqrt(static_cast<double>(std::stoll(text)));
+  } else {
+    if (!value.is_number() || value.get<double>() <= 0) refuse_json(place, expected, value);
+    config.attention_scale = value.get<double>();
+  }
+}
+
+void read_window(ModelConfig& config, const json& value, const JsonPlace& place) {
+  config.sliding_window = value.is_null() ? 0 : json_integer(value, place, 1, kMostPositions);
+}
+
+// One id or a list of them.
+void read_eos(ModelConfig& config, const json& value, const JsonPlace& place) {
+  config.eos_token_ids.clear();
+  if (value.is_array()) {
+    for (size_t i = 0; i < value.size(); ++i) config.eos_token_ids.push_back(json_integer(value[i], place.at(std::to_string(i)), 0, kMostTokenId));
+  } else if (!value.is_null()) {
+    config.eos_token_ids.push_back(json_integer(value, place, 0, kMostTokenId));
+  }
+}
+
+ordered_json write_eos(const ModelConfig& config) {
+  if (config.eos_token_ids.empty()) return nullptr;
+  return config.eos_token_ids.size() == 1 ? ordered_json(config.eos_token_ids[0]) : ordered_json(config.eos_token_ids);
+}
+
+// -1 stands for "none" in old files.
+Field<ModelConfig> token_field(std::string name, std::optional<int64_t> ModelConfig::* member) {
+  return {.name = std::move(name),
+          .read =
+              [=](ModelConfig& c, const json& value, const JsonPlace& place) {
+                c.*member = value.is_null() || value == -1 ? std::nullopt : std::optional(json_integer(value, place, 0, kMostTokenId));
+              },
+          .write = [=](const ModelConfig& c) { return c.*member ? ordered_json(*(c.*member)) : ordered_json(nullptr); }};
+}
+
+Field<ModelConfig> text_field(std::string name, std::string ModelConfig::* member) {
+  return {.name = std::move(name),
+          .read = [=](ModelConfig& c, const json& value, const JsonPlace& place) { c.*member = value.is_null() ? "" : json_text(value, place); },
+          .write = [=](const ModelConfig& c) { return (c.*member).empty() ? ordered_json(nullptr) : ordered_json(c.*member); }};
+}
+
+template <typename Read, typename Write>
+Field<ModelConfig> own_field(std::string name, Read read, Write write) {
+  return {.name = std::move(name), .read = read, .write = write};
+}
+
+const FieldTable<ModelConfig>& model_fields() {
+  using C = ModelConfig;
+  static const FieldTable<C> table{
+      Field<C>{.name = "family", .read = read_family, .write = [](const C& c) { return ordered_json(c.family); }, .required = true},
+      text_field("hf_architecture", &C::hf_architecture),
+      text_field("hf_model_type", &C::hf_model_type),
+      text_field("hf_repo", &C::hf_repo),
+      integer_field("embedding_dim", &C::embedding_dim, 1, kMostSize, true),
+      integer_field("mlp_dim", &C::mlp_dim, 1, kMostSize, true),
+      integer_field("num_layers", &C::num_layers, 1, kMostLayers, true),
+      integer_field("num_query_heads", &C::num_query_heads, 1, kMostHeads, true),
+      integer_field("num_kv_heads", &C::num_kv_heads, 1, kMostHeads, true),
+      integer_field("head_dim", &C::head_dim, 1, kMostHeads, true),
+      integer_field("vocab_size", &C::vocab_size, 1, kMostTokenId, true),
+      integer_field("max_position_embeddings", &C::max_position_embeddings, 1, kMostPositions, true),
+      choice_field("activation", &C::activation, {"silu", "gelu_tanh", "gelu_erf", "relu"}),
+      number_field("norm_epsilon", &C::norm_epsilon, 1e-12, 1),
+      own_field("qk_norm", read_qk_norm, [](const C& c) { return c.qk_norm ? write_object(*c.qk_norm, qk_norm_fields()) : ordered_json(nullptr); }),
+      own_field("attention_scale", read_attention_scale, [](const C& c) { return c.attention_scale ? ordered_json(*c.attention_scale) : ordered_json("head_dim^-0.5"); }),
+      object_field("rope", &C::rope, rope_fields()),
+      flag_field("tie_embeddings", &C::tie_embeddings),
+      own_field("sliding_window", read_window, [](const C& c) { return c.sliding_window > 0 ? ordered_json(c.sliding_window) : ordered_json(nullptr); }),
+      object_field("bias", &C::bias, bias_fields()),
+      token_field("bos_token_id", &C::bos_token_id),
+      own_field("eos_token_id", read_eos, write_eos),
+      token_field("pad_token_id", &C::pad_token_id),
+  };
+  return table;
+}
+
+std::string stem(const std::string& source) {
+  std::string name = source.substr(source.find_last_of('/') + 1);
+  if (name.ends_with(".json")) name.resize(name.size() - 5);
+  return name;
+}
+
+}  // namespace
+
+std::vector<std::string> model_field_names() { return field_names(model_fields()); }
+
+void set_model_field(ModelConfig& config, const std::string& field, const json& value, const JsonPlace& place) {
+  // "rope.scaling.factor" is {"scaling": {"factor": value}} of the field rope.
+  const std::string first = field.substr(0, field.find('.'));
+  json nested = value;
+  for (size_t end = field.size(); end > first.size();) {
+    const size_t dot = field.rfind('.', end - 1);
+    nested = json{{field.substr(dot + 1, end - dot - 1), nested}};
+    end = dot;
+  }
+  const Field<ModelConfig>* found = find_field(model_fields(), first);
+  if (!found) refuse_key({place.source, ""}, field, model_field_names());
+  // The reader of a nested object adds the rest of the dotted name to the place itself, where it is spelled as ours.
+  const bool same_spelling = place.path == field;
+  found->read(config, nested, same_spelling ? JsonPlace{place.source, first} : place);
+}
+
+ModelConfig model_config_from_json(const json& object, const std::string& source) {
+  const JsonPlace place{source, ""};
+  if (json_object(object, place).contains("model_type") || object.contains("architectures")) return model_config_from_huggingface(object, source);
+  ModelConfig config;
+  config.name = stem(source);
+  for (const Field<ModelConfig>& field : model_fields()) {
+    if (field.required && !object.contains(field.name)) {
+      const std::string last = object.empty() ? "" : nearest_name(field.name, [&] {
+        std::vector<std::string> unknown;
+        for (const auto& [key, value] : object.items()) {
+          if (!find_field(model_fields(), key)) unknown.push_back(key);
+        }
+        return unknown;
+      }());
+      throw UserError(source + ": the key '" + field.name + "' is missing" + (last.empty() ? "" : " (is '" + last + "' meant to be it?)"));
+    }
+  }
+  read_family(config, object.at("family"), place.at("family"));  // first: it sets what other fields may confirm
+  read_object(config, object, model_fields(), place);
+  check_model_config(config);
+  return config;
+}
+
+ModelConfig parse_model_config(std::string_view text, const std::string& source) { return model_config_from_json(parse_json_strict(text, source), source); }
+
+void override_model_config(ModelConfig& config, const json& overrides, const std::string& source) {
+  const JsonPlace place{source, ""};
+  ModelConfig changed = config;
+  if (json_object(overrides, place).contains("family")) read_family(changed, overrides.at("family"), place.at("family"));
+  for (const auto& [key, value] : overrides.items()) set_model_field(changed, our_field_name(changed.family, key), value, place.at(key));
+  // One epsilon for all norms: whoever sets norm_epsilon alone means both.
+  if (changed.qk_norm && config.qk_norm == changed.qk_norm) changed.qk_norm->epsilon = changed.norm_epsilon;
+  check_model_config(changed);
+  config = changed;
+}
+
+std::string model_config_text(const ModelConfig& config) { return write_object(config, model_fields()).dump(2) + "\n"; }
+
+}  // namespace mw

@@ -1,0 +1,33 @@
+#include "layers/embedding.h"
+
+#include "ops/cross_entropy.h"
+#include "ops/dot.h"
+#include "ops/elementwise.h"
+#include "ops/gather.h"
+#include "ops/reduce.h"
+#include "ops/shape.h"
+
+namespace mw {
+
+Tensor embed_tokens(Tensor table, Tensor ids) {
+  const Scope scope(*ids.builder, "embedding");
+  return gather_rows(table, ids, "vocab");
+}
+
+Tensor vocabulary_logits(Tensor x, Tensor head) {
+  const Scope scope(*x.builder, "head");
+  return dot(x, head, {"embed"}, DType::kF32);
+}
+
+Tensor select_tokens(Tensor x, Tensor rows) {
+  const Scope scope(*x.builder, "head");
+  return gather_rows(merge(x, {"batch", "seq"}, "tokens"), rows, "tokens");
+}
+
+Tensor next_token_loss(Tensor x, Tensor head, Tensor targets, Tensor loss_weights, Tensor loss_scale) {
+  const Scope scope(*x.builder, "loss");
+  const Tensor nll = cross_entropy(x, head, targets);
+  return reduce_sum(nll * loss_weights, {"batch", "seq"}) * loss_scale;
+}
+
+}  // namespace mw
