@@ -4,22 +4,24 @@
 
 #include "ir/op_def.h"
 
-#define MW_OP_FAMILIES(ROW)  \
-  ROW(elementwise_ops)       \
-  ROW(dot_ops)               \
-  ROW(reduce_ops)            \
-  ROW(view_ops)              \
-  ROW(shape_ops)             \
-  ROW(slice_ops)             \
-  ROW(gather_ops)            \
-  ROW(top_k_ops)             \
-  ROW(random_ops)            \
-  ROW(collective_ops)        \
-  ROW(norm_ops)              \
-  ROW(rope_ops)              \
-  ROW(attention_ops)         \
-  ROW(gated_activation_ops)  \
-  ROW(optimizer_update_ops)  \
+#define MW_OP_FAMILIES(ROW) \
+  ROW(elementwise_ops)      \
+  ROW(dot_ops)              \
+  ROW(reduce_ops)           \
+  ROW(view_ops)             \
+  ROW(shape_ops)            \
+  ROW(slice_ops)            \
+  ROW(gather_ops)           \
+  ROW(top_k_ops)            \
+  ROW(random_ops)           \
+  ROW(collective_ops)       \
+  ROW(norm_ops)             \
+  ROW(rope_ops)             \
+  ROW(attention_ops)        \
+  ROW(cached_attention_ops) \
+  ROW(gated_activation_ops) \
+  ROW(cross_entropy_ops)    \
+  ROW(optimizer_update_ops) \
   ROW(elementwise_chain_ops)
 
 namespace mw {
