@@ -9,7 +9,7 @@ namespace mw {
 // Built from the op `cross_entropy`, whose two results are the log-sum-exp and the target's logit (0 for a target outside the
 // vocabulary or the shard), each f32[..]; their shards combine by log-sum-exp and by sum, so the vocabulary may be sharded.
 // Where the upstream gradient depends on the batch alone, differentiate emits `cross_entropy_with_gradients` (three GEMMs instead
-// of five) in its place.
+// of four) in its place.
 Tensor cross_entropy(Tensor x, Tensor w, Tensor targets, Source source = Source::here());
 
 }  // namespace mw

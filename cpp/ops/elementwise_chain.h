@@ -39,7 +39,8 @@ ChainInstruction parse_instruction(std::string_view text);  // UserError says wh
 std::vector<ChainInstruction> chain_code(const Attributes& attributes);
 std::vector<Type> chain_types(std::span<const ChainInstruction> code, const std::vector<const Type*>& operands);
 
-// An op may become one instruction: a row of the table, select, a cast, or a constant without dims.
+// An op may become one instruction: a row of the table, select, a cast, or a constant without dims. Other ops that are elementwise
+// (gated_activation) enter a chain as their decomposition.
 bool fits_chain(const OpDef& def, const Attributes& attributes);
 
 std::vector<Tensor> elementwise_chain(Builder& builder, const std::vector<Tensor>& operands, std::span<const ChainInstruction> code,
