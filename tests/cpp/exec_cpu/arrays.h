@@ -25,11 +25,17 @@ class Array {
   void* data() { return bytes_.get(); }
   const void* data() const { return bytes_.get(); }
   float* floats() { return reinterpret_cast<float*>(bytes_.get()); }
+  uint16_t* halves() { return reinterpret_cast<uint16_t*>(bytes_.get()); }
   int32_t* ints() { return reinterpret_cast<int32_t*>(bytes_.get()); }
   DType dtype() const { return dtype_; }
   int64_t size() const { return count_; }
   double operator[](int64_t i) const { return load_element(dtype_, bytes_.get(), i); }
   void set(int64_t i, double value) { store_element(dtype_, bytes_.get(), i, value); }
+  Array copy() const {
+    Array other(dtype_, count_);
+    std::memcpy(other.data(), data(), count_ * dtype_bytes(dtype_));
+    return other;
+  }
   bool same_bits(const Array& other) const {
     return count_ == other.count_ && std::memcmp(data(), other.data(), count_ * dtype_bytes(dtype_)) == 0;
   }
