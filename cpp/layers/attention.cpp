@@ -37,7 +37,9 @@ Tensor attend(Tensor query, Tensor key, Tensor value, const AttentionSettings& s
     const Tensor values = add_to_cache(kCachePrefix + layer + ".value", value, tokens);
     return cached_attention(query, keys, values, tokens.caches->slots, tokens.positions, attributes);
   }
-  return attention(query, rename(key, "seq", "kv_seq"), rename(value, "seq", "kv_seq"), tokens.segment_ids, tokens.kv_segment_ids, attributes);
+  key = rename(key, "seq", "kv_seq");
+  value = rename(value, "seq", "kv_seq");
+  return attention(query, key, value, tokens.segment_ids, tokens.kv_segment_ids, attributes);
 }
 
 }  // namespace
