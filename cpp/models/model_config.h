@@ -27,7 +27,7 @@ struct RopeScaling {
 
 struct RopeConfig {
   double theta = 10000.0;
-  RopeScaling scaling{};
+  RopeScaling scaling;
   std::string pair_layout_in_hf_weights = "half_split";  // or "interleaved"
   bool operator==(const RopeConfig&) const = default;
 };
@@ -64,10 +64,10 @@ struct ModelConfig {
   double norm_epsilon = 1e-5;
   std::optional<QkNorm> qk_norm{};
   std::optional<double> attention_scale{};  // absent: 1 / sqrt(head_dim)
-  RopeConfig rope{};
+  RopeConfig rope;
   bool tie_embeddings = false;      // the embedding table is the output head too
   int64_t sliding_window = 0;       // > 0: query i sees keys j with i - window < j <= i, in every layer
-  BiasConfig bias{};
+  BiasConfig bias;
 
   std::optional<int64_t> bos_token_id{};
   std::vector<int64_t> eos_token_ids{};  // any of them ends a text
