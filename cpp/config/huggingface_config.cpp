@@ -14,7 +14,9 @@ namespace {
 
 using nlohmann::json;
 
-bool contains(const std::vector<std::string>& list, const std::string& key) { return std::find(list.begin(), list.end(), key) != list.end(); }
+bool contains(const std::vector<std::string>& list, const std::string& key) {
+  return std::find(list.begin(), list.end(), key) != list.end();
+}
 
 // The value of a key, or null when it is absent or null.
 const json* present(const json& object, const std::string& key) {
@@ -50,17 +52,26 @@ void refuse_unknown_keys(const json& object, const HuggingFaceTable& table, cons
   for (const auto& [key, value] : object.items()) {
     if (contains(known, key) || contains(huggingface_keys_without_meaning(), key)) continue;
     if (key != "quantization_config") refuse_key(place, key, known);
-    if (!value.is_null()) throw UserError(place.at(key).text() + ": expected weights in float32, bfloat16 or float16, found quantised ones");
+    if (!value.is_null())
+      throw UserError(place.at(key).text() + ": expected weights in float32, bfloat16 or float16, found quantised ones");
   }
 }
 
 // rope_scaling or rope_parameters: {"rope_type": "llama3", "factor": 8.0, ...}; files before 2024 say "type".
 void read_rope(RopeConfig& rope, const json& object, const JsonPlace& place) {
   const std::vector<std::string> kinds{"default", "linear", "llama3"};
-  const std::vector<std::string> known{"rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings", "partial_rotary_factor"};
+  const std::vector<std::string> known{"rope_type",
+                                       "type",
+                                       "rope_theta",
+                                       "factor",
+                                       "low_freq_factor",
+                                       "high_freq_factor",
+                                       "original_max_position_embeddings",
+                                       "partial_rotary_factor"};
   for (const auto& [key, value] : json_object(object, place).items()) {
     if ((key == "rope_type" || key == "type") && value.is_string() && !contains(kinds, value.get<std::string>())) {
-      throw UserError(place.at(key).text() + ": the rope type " + in_quotes(value.get<std::string>()) + " does not exist here; there are 'default', 'linear' and 'llama3'");
+      throw UserError(place.at(key).text() + ": the rope type " + in_quotes(value.get<std::string>()) +
+                      " does not exist here; there are 'default', 'linear' and 'llama3'");
     }
   }
   for (const auto& [key, value] : object.items()) {
@@ -69,7 +80,8 @@ void read_rope(RopeConfig& rope, const json& object, const JsonPlace& place) {
   const char* kind_key = present(object, "rope_type") ? "rope_type" : "type";
   const std::string kind = present(object, kind_key) ? json_choice(object.at(kind_key), place.at(kind_key), kinds) : "default";
   const auto required = [&](const char* key) -> const json& {
-    if (!present(object, key)) throw UserError(place.text() + ": the rope type '" + kind + "' wants the key '" + key + "', which is missing");
+    if (!present(object, key))
+      throw UserError(place.text() + ": the rope type '" + kind + "' wants the key '" + key + "', which is missing");
     return object.at(key);
   };
   rope.scaling = RopeScaling{};
@@ -86,7 +98,8 @@ void read_rope(RopeConfig& rope, const json& object, const JsonPlace& place) {
 }
 
 UserError mixed_windows(const JsonPlace& place) {
-  return UserError(place.text() + ": expected all layers alike, found some with a sliding window and some without, which no family here has");
+  return UserError(place.text() +
+                   ": expected all layers alike, found some with a sliding window and some without, which no family here has");
 }
 
 int64_t count_sliding(const json& layer_types, int64_t num_layers, const JsonPlace& place) {
@@ -107,7 +120,8 @@ void read_window(ModelConfig& config, const json& object, const JsonPlace& place
   if (config.family == "mistral") return;  // its class looks at nothing else
   if (const json* layer_types = present(object, "layer_types")) {
     const int64_t num_sliding = count_sliding(*layer_types, config.num_layers, place.at("layer_types"));
-    if (num_sliding > 0 && config.sliding_window == 0) throw UserError(place.text() + ": layer_types has 'sliding_attention', but sliding_window is null or absent");
+    if (num_sliding > 0 && config.sliding_window == 0)
+      throw UserError(place.text() + ": layer_types has 'sliding_attention', but sliding_window is null or absent");
     if (num_sliding == 0) config.sliding_window = 0;
   } else if (config.family == "qwen3") {
     const json* used = present(object, "use_sliding_window");
@@ -149,7 +163,8 @@ ModelConfig model_config_from_huggingface(const json& object, const std::string&
   if (config.num_kv_heads == 0) config.num_kv_heads = config.num_query_heads;
   if (config.head_dim == 0) {
     if (config.embedding_dim % config.num_query_heads != 0) {
-      throw UserError(concat_text(source, ": head_dim is missing and hidden_size (", config.embedding_dim, ") is not a multiple of num_attention_heads (", config.num_query_heads, ")"));
+      throw UserError(concat_text(source, ": head_dim is missing and hidden_size (", config.embedding_dim,
+                                  ") is not a multiple of num_attention_heads (", config.num_query_heads, ")"));
     }
     config.head_dim = config.embedding_dim / config.num_query_heads;
   }
@@ -161,9 +176,11 @@ ModelConfig model_config_from_huggingface(const json& object, const std::string&
     for (const auto& [name, ours] : huggingface_activations()) known.push_back(name);
     config.activation = huggingface_activations().at(json_choice(*activation, place.at("hidden_act"), known));
   }
-  if (const json* bias = present(object, "attention_bias")) config.bias.qkv = config.bias.attention_output = json_flag(*bias, place.at("attention_bias"));
+  if (const json* bias = present(object, "attention_bias"))
+    config.bias.qkv = config.bias.attention_output = json_flag(*bias, place.at("attention_bias"));
   for (const char* key : {"torch_dtype", "dtype"}) {
-    if (const json* dtype = present(object, key); dtype && *dtype != "auto") config.dtype = parse_dtype(json_choice(*dtype, place.at(key), {"float32", "bfloat16", "float16"}));
+    if (const json* dtype = present(object, key); dtype && *dtype != "auto")
+      config.dtype = parse_dtype(json_choice(*dtype, place.at(key), {"float32", "bfloat16", "float16"}));
   }
   if (config.qk_norm) config.qk_norm->epsilon = config.norm_epsilon;
   read_window(config, object, place);
@@ -179,10 +196,14 @@ std::string our_field_name(const std::string& family, const std::string& hugging
 
 std::string huggingface_dtype_name(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return "float32";
-    case DType::kBF16: return "bfloat16";
-    case DType::kF16: return "float16";
-    default: throw UserError("weights are stored as float32, bfloat16 or float16, not as " + std::string(dtype_name(dtype)));
+    case DType::kF32:
+      return "float32";
+    case DType::kBF16:
+      return "bfloat16";
+    case DType::kF16:
+      return "float16";
+    default:
+      throw UserError("weights are stored as float32, bfloat16 or float16, not as " + std::string(dtype_name(dtype)));
   }
 }
 
@@ -213,8 +234,10 @@ void write_tokens(json& out, const ModelConfig& config) {
   for (const int64_t id : config.eos_token_ids) {
     if (id < config.vocab_size) eos.push_back(id);
   }
-  if (eos.empty()) eos = nullptr;
-  else if (eos.size() == 1) eos = json(eos[0]);
+  if (eos.empty())
+    eos = nullptr;
+  else if (eos.size() == 1)
+    eos = json(eos[0]);
   out["eos_token_id"] = eos;
 }
 
@@ -224,8 +247,8 @@ std::string huggingface_config_text(const ModelConfig& config, DType dtype) {
   ModelConfig plain = config;
   plain.attention_scale.reset();
   if (config.softmax_scale() != plain.softmax_scale()) {
-    throw UserError(concat_text("model '", config.name, "': attention_scale is ", *config.attention_scale, ", which ", config.hf_architecture,
-                                " cannot express; it always has head_dim^-0.5"));
+    throw UserError(concat_text("model '", config.name, "': attention_scale is ", *config.attention_scale, ", which ",
+                                config.hf_architecture, " cannot express; it always has head_dim^-0.5"));
   }
   const ModelFamily& family = model_family(config.family);
   json out{{"model_type", family.hf_model_type}, {"attention_dropout", 0.0}, {"initializer_range", 0.02}, {"use_cache", true}};

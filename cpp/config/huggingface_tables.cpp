@@ -59,7 +59,8 @@ ModelConfig qwen3_defaults() {
 }  // namespace
 
 const HuggingFaceTable& huggingface_table(const std::string& family) {
-  static const std::vector<HuggingFaceTable> tables{{"llama", llama_keys(), llama_defaults()}, {"mistral", llama_keys(), mistral_defaults()}, {"qwen3", llama_keys(), qwen3_defaults()}};
+  static const std::vector<HuggingFaceTable> tables{
+      {"llama", llama_keys(), llama_defaults()}, {"mistral", llama_keys(), mistral_defaults()}, {"qwen3", llama_keys(), qwen3_defaults()}};
   for (const HuggingFaceTable& table : tables) {
     if (table.family == family) return table;
   }
@@ -67,31 +68,80 @@ const HuggingFaceTable& huggingface_table(const std::string& family) {
 }
 
 const std::vector<std::string>& huggingface_keys_read_together() {
-  static const std::vector<std::string> keys{"model_type",  "architectures", "hidden_act",         "attention_bias",    "dtype",         "torch_dtype", "rope_scaling",
-                                             "rope_parameters", "layer_types", "use_sliding_window", "max_window_layers", "sliding_window"};
+  static const std::vector<std::string> keys{"model_type",  "architectures",      "hidden_act",        "attention_bias",
+                                             "dtype",       "torch_dtype",        "rope_scaling",      "rope_parameters",
+                                             "layer_types", "use_sliding_window", "max_window_layers", "sliding_window"};
   return keys;
 }
 
 const std::vector<std::string>& huggingface_keys_without_meaning() {
   static const std::vector<std::string> keys{
-      "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_from_auto", "_name_or_path",
-      "add_cross_attention", "attention_dropout", "attn_implementation", "auto_map",
-      "bad_words_ids", "begin_suppress_tokens", "chunk_size_feed_forward", "cross_attention_hidden_size",
-      "decoder_start_token_id", "diversity_penalty", "do_sample", "early_stopping", "encoder_no_repeat_ngram_size",
-      "exponential_decay_length_penalty", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id",
-      "id2label", "initializer_range", "is_decoder", "is_encoder_decoder", "label2id", "length_penalty",
-      "max_length", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences",
-      "output_attentions", "output_hidden_states", "output_scores", "prefix", "pretraining_tp", "problem_type",
-      "pruned_heads", "remove_invalid_values", "repetition_penalty", "return_dict", "return_dict_in_generate",
-      "sep_token_id", "suppress_tokens", "task_specific_params", "temperature", "tf_legacy_loss",
-      "tie_encoder_decoder", "tokenizer_class", "top_k", "top_p", "torchscript", "transformers_version",
-      "typical_p", "use_bfloat16", "use_cache",
+      "_attn_implementation",
+      "_attn_implementation_autoset",
+      "_commit_hash",
+      "_from_auto",
+      "_name_or_path",
+      "add_cross_attention",
+      "attention_dropout",
+      "attn_implementation",
+      "auto_map",
+      "bad_words_ids",
+      "begin_suppress_tokens",
+      "chunk_size_feed_forward",
+      "cross_attention_hidden_size",
+      "decoder_start_token_id",
+      "diversity_penalty",
+      "do_sample",
+      "early_stopping",
+      "encoder_no_repeat_ngram_size",
+      "exponential_decay_length_penalty",
+      "finetuning_task",
+      "forced_bos_token_id",
+      "forced_eos_token_id",
+      "id2label",
+      "initializer_range",
+      "is_decoder",
+      "is_encoder_decoder",
+      "label2id",
+      "length_penalty",
+      "max_length",
+      "min_length",
+      "no_repeat_ngram_size",
+      "num_beam_groups",
+      "num_beams",
+      "num_return_sequences",
+      "output_attentions",
+      "output_hidden_states",
+      "output_scores",
+      "prefix",
+      "pretraining_tp",
+      "problem_type",
+      "pruned_heads",
+      "remove_invalid_values",
+      "repetition_penalty",
+      "return_dict",
+      "return_dict_in_generate",
+      "sep_token_id",
+      "suppress_tokens",
+      "task_specific_params",
+      "temperature",
+      "tf_legacy_loss",
+      "tie_encoder_decoder",
+      "tokenizer_class",
+      "top_k",
+      "top_p",
+      "torchscript",
+      "transformers_version",
+      "typical_p",
+      "use_bfloat16",
+      "use_cache",
   };
   return keys;
 }
 
 const std::map<std::string, std::string>& huggingface_activations() {
-  static const std::map<std::string, std::string> names{{"silu", "silu"}, {"gelu_pytorch_tanh", "gelu_tanh"}, {"gelu", "gelu_erf"}, {"relu", "relu"}};
+  static const std::map<std::string, std::string> names{
+      {"silu", "silu"}, {"gelu_pytorch_tanh", "gelu_tanh"}, {"gelu", "gelu_erf"}, {"relu", "relu"}};
   return names;
 }
 

@@ -87,12 +87,14 @@ Field<T> member_field(std::string name, Member T::* member, Get get, bool requir
 
 template <typename T>
 Field<T> integer_field(std::string name, int64_t T::* member, int64_t least, int64_t most, bool required = false) {
-  return member_field(std::move(name), member, [=](const auto& value, const auto& place) { return json_integer(value, place, least, most); }, required);
+  return member_field(
+      std::move(name), member, [=](const auto& value, const auto& place) { return json_integer(value, place, least, most); }, required);
 }
 
 template <typename T>
 Field<T> number_field(std::string name, double T::* member, double least, double most) {
-  return member_field(std::move(name), member, [=](const auto& value, const auto& place) { return json_number(value, place, least, most); });
+  return member_field(std::move(name), member,
+                      [=](const auto& value, const auto& place) { return json_number(value, place, least, most); });
 }
 
 template <typename T>

@@ -72,7 +72,8 @@ void read_attention_scale(ModelConfig& config, const json& value, const JsonPlac
   if (value.is_string()) {
     const std::string text = value.get<std::string>();
     const size_t num_digits = text.find_first_not_of("0123456789");
-    if (num_digits == 0 || num_digits > 9 || text.substr(std::min(num_digits, text.size())) != "^-0.5" || std::stoll(text) == 0) refuse_json(place, expected, value);
+    if (num_digits == 0 || num_digits > 9 || text.substr(std::min(num_digits, text.size())) != "^-0.5" || std::stoll(text) == 0)
+      refuse_json(place, expected, value);
     config.attention_scale = 1.0 / std::sqrt(static_cast<double>(std::stoll(text)));
   } else {
     if (!value.is_number() || value.get<double>() <= 0) refuse_json(place, expected, value);
@@ -88,7 +89,8 @@ void read_window(ModelConfig& config, const json& value, const JsonPlace& place)
 void read_eos(ModelConfig& config, const json& value, const JsonPlace& place) {
   config.eos_token_ids.clear();
   if (value.is_array()) {
-    for (size_t i = 0; i < value.size(); ++i) config.eos_token_ids.push_back(json_integer(value[i], place.at(std::to_string(i)), 0, kMostTokenId));
+    for (size_t i = 0; i < value.size(); ++i)
+      config.eos_token_ids.push_back(json_integer(value[i], place.at(std::to_string(i)), 0, kMostTokenId));
   } else if (!value.is_null()) {
     config.eos_token_ids.push_back(json_integer(value, place, 0, kMostTokenId));
   }
@@ -111,7 +113,8 @@ Field<ModelConfig> token_field(std::string name, std::optional<int64_t> ModelCon
 
 Field<ModelConfig> text_field(std::string name, std::string ModelConfig::* member) {
   return {.name = std::move(name),
-          .read = [=](ModelConfig& c, const json& value, const JsonPlace& place) { c.*member = value.is_null() ? "" : json_text(value, place); },
+          .read = [=](ModelConfig& c, const json& value,
+                      const JsonPlace& place) { c.*member = value.is_null() ? "" : json_text(value, place); },
           .write = [=](const ModelConfig& c) { return (c.*member).empty() ? ordered_json(nullptr) : ordered_json(c.*member); }};
 }
 
@@ -137,11 +140,14 @@ const FieldTable<ModelConfig>& model_fields() {
       integer_field("max_position_embeddings", &C::max_position_embeddings, 1, kMostPositions, true),
       choice_field("activation", &C::activation, {"silu", "gelu_tanh", "gelu_erf", "relu"}),
       number_field("norm_epsilon", &C::norm_epsilon, 1e-12, 1),
-      own_field("qk_norm", read_qk_norm, [](const C& c) { return c.qk_norm ? write_object(*c.qk_norm, qk_norm_fields()) : ordered_json(nullptr); }),
-      own_field("attention_scale", read_attention_scale, [](const C& c) { return c.attention_scale ? ordered_json(*c.attention_scale) : ordered_json("head_dim^-0.5"); }),
+      own_field("qk_norm", read_qk_norm,
+                [](const C& c) { return c.qk_norm ? write_object(*c.qk_norm, qk_norm_fields()) : ordered_json(nullptr); }),
+      own_field("attention_scale", read_attention_scale,
+                [](const C& c) { return c.attention_scale ? ordered_json(*c.attention_scale) : ordered_json("head_dim^-0.5"); }),
       object_field("rope", &C::rope, rope_fields()),
       flag_field("tie_embeddings", &C::tie_embeddings),
-      own_field("sliding_window", read_window, [](const C& c) { return c.sliding_window > 0 ? ordered_json(c.sliding_window) : ordered_json(nullptr); }),
+      own_field("sliding_window", read_window,
+                [](const C& c) { return c.sliding_window > 0 ? ordered_json(c.sliding_window) : ordered_json(nullptr); }),
       object_field("bias", &C::bias, bias_fields()),
       token_field("bos_token_id", &C::bos_token_id),
       own_field("eos_token_id", read_eos, write_eos),
@@ -178,7 +184,8 @@ void set_model_field(ModelConfig& config, const std::string& field, const json& 
 
 ModelConfig model_config_from_json(const json& object, const std::string& source) {
   const JsonPlace place{source, ""};
-  if (json_object(object, place).contains("model_type") || object.contains("architectures")) return model_config_from_huggingface(object, source);
+  if (json_object(object, place).contains("model_type") || object.contains("architectures"))
+    return model_config_from_huggingface(object, source);
   ModelConfig config;
   config.name = stem(source);
   for (const Field<ModelConfig>& field : model_fields()) {
@@ -199,7 +206,9 @@ ModelConfig model_config_from_json(const json& object, const std::string& source
   return config;
 }
 
-ModelConfig parse_model_config(std::string_view text, const std::string& source) { return model_config_from_json(parse_json_strict(text, source), source); }
+ModelConfig parse_model_config(std::string_view text, const std::string& source) {
+  return model_config_from_json(parse_json_strict(text, source), source);
+}
 
 void override_model_config(ModelConfig& config, const json& overrides, const std::string& source) {
   const JsonPlace place{source, ""};

@@ -52,7 +52,8 @@ ModelConfig find_model_config(const std::string& name_or_path, const std::string
     known.push_back(config.hf_repo);
   }
   throw UserError("there is no model " + in_quotes(name_or_path) + did_you_mean(name_or_path, known) +
-                  "; expected a name that `meshwright models` lists, the Hugging Face repository id of one of them, a JSON file, or a folder with a config.json");
+                  "; expected a name that `meshwright models` lists, the Hugging Face repository id of one of them, a JSON file, or a "
+                  "folder with a config.json");
 }
 
 }  // namespace mw

@@ -30,8 +30,8 @@ std::optional<LayerScope> parse_layer_scope(std::string_view scope);
 // Names of rematerialisation policies and the values they mean.
 struct ActivationName {
   std::string_view name;
-  std::string_view part;          // of the layer's scope
-  bool is_operand = false;        // the first operand of the scope's first op instead of the last op's result
+  std::string_view part;    // of the layer's scope
+  bool is_operand = false;  // the first operand of the scope's first op instead of the last op's result
 };
 
 inline constexpr std::array<ActivationName, 11> kActivationNames{{

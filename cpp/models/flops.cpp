@@ -4,7 +4,8 @@ namespace mw {
 
 double forward_flops(const ModelConfig& config, double num_sequences, double seq) {
   const double tokens = num_sequences * seq, d = static_cast<double>(config.embedding_dim), f = static_cast<double>(config.mlp_dim);
-  const double H = static_cast<double>(config.num_query_heads), K = static_cast<double>(config.num_kv_heads), h = static_cast<double>(config.head_dim);
+  const double H = static_cast<double>(config.num_query_heads), K = static_cast<double>(config.num_kv_heads),
+               h = static_cast<double>(config.head_dim);
   const double projections = 2 * tokens * d * (H + 2 * K) * h + 2 * tokens * d * H * h;
   const double attention = 2 * tokens * seq * H * h;
   const double mlp = 2 * tokens * f * d * 3;  // gate, up, down

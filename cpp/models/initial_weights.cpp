@@ -9,13 +9,20 @@ namespace mw {
 
 void fill_initial(const ParameterSpec& parameter, uint64_t seed, int64_t first, std::span<float> out) {
   switch (parameter.initial) {
-    case Initial::kOnes: std::fill(out.begin(), out.end(), 1.0f); return;
-    case Initial::kZeros: std::fill(out.begin(), out.end(), 0.0f); return;
-    case Initial::kNormal: fill_normal(seed, parameter.name, static_cast<uint64_t>(first), 0.0f, static_cast<float>(parameter.deviation), out); return;
+    case Initial::kOnes:
+      std::fill(out.begin(), out.end(), 1.0f);
+      return;
+    case Initial::kZeros:
+      std::fill(out.begin(), out.end(), 0.0f);
+      return;
+    case Initial::kNormal:
+      fill_normal(seed, parameter.name, static_cast<uint64_t>(first), 0.0f, static_cast<float>(parameter.deviation), out);
+      return;
   }
 }
 
-void fill_initial_slice(const ParameterSpec& parameter, uint64_t seed, const std::vector<int64_t>& start, const std::vector<int64_t>& sizes, std::span<float> out) {
+void fill_initial_slice(const ParameterSpec& parameter, uint64_t seed, const std::vector<int64_t>& start, const std::vector<int64_t>& sizes,
+                        std::span<float> out) {
   const std::vector<Dim>& dims = parameter.type.dims;
   MW_CHECK(start.size() == dims.size() && sizes.size() == dims.size(), parameter.name, ": a slice of another rank");
   // The trailing dims that the slice takes whole, and the one before them, are contiguous: one run.
@@ -23,7 +30,8 @@ void fill_initial_slice(const ParameterSpec& parameter, uint64_t seed, const std
   int64_t run = 1, total = 1;
   bool contiguous = true;
   for (size_t d = dims.size(); d-- > 0;) {
-    MW_CHECK(start[d] >= 0 && sizes[d] >= 0 && start[d] + sizes[d] <= dims[d].size, parameter.name, ": slice past the end of ", dims[d].name);
+    MW_CHECK(start[d] >= 0 && sizes[d] >= 0 && start[d] + sizes[d] <= dims[d].size, parameter.name, ": slice past the end of ",
+             dims[d].name);
     total *= sizes[d];
     if (!contiguous) continue;
     run *= sizes[d];

@@ -60,7 +60,11 @@ class SpecList {
   ParameterSpec& matrix(std::string name, std::vector<Dim> out, std::vector<Dim> in, double deviation = 0.02) {
     std::vector<Dim> dims = out;
     dims.insert(dims.end(), in.begin(), in.end());
-    list.push_back({.name = std::move(name), .type = {dtype_, dims}, .hf_shape = {product(out), product(in)}, .initial = Initial::kNormal, .deviation = deviation});
+    list.push_back({.name = std::move(name),
+                    .type = {dtype_, dims},
+                    .hf_shape = {product(out), product(in)},
+                    .initial = Initial::kNormal,
+                    .deviation = deviation});
     return list.back();
   }
   void vector(std::string name, std::vector<Dim> dims, Initial initial) {
@@ -86,7 +90,9 @@ Tensor llama_hidden(const ModelConfig& config, const ParameterSet& w, Tensor inp
   return scaled_rms_norm("final_norm", x, w["model.norm.weight"], config.norm_epsilon);
 }
 
-Tensor llama_head(const ModelConfig& config, const ParameterSet& w) { return w[config.tie_embeddings ? "model.embed_tokens.weight" : "lm_head.weight"]; }
+Tensor llama_head(const ModelConfig& config, const ParameterSet& w) {
+  return w[config.tie_embeddings ? "model.embed_tokens.weight" : "lm_head.weight"];
+}
 
 std::vector<ParameterSpec> llama_parameters(const ModelConfig& config, DType dtype) {
   const Dim embed{"embed", config.embedding_dim}, mlp{"mlp", config.mlp_dim}, vocab{"vocab", config.vocab_size};
@@ -98,7 +104,8 @@ std::vector<ParameterSpec> llama_parameters(const ModelConfig& config, DType dty
   specs.matrix("model.embed_tokens.weight", {vocab}, {embed}).is_embedding = true;
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const std::string at = "model.layers." + std::to_string(i) + ".", attention = at + "self_attn.", feed_forward = at + "mlp.";
-    const auto projection = [&](const std::string& name, const std::vector<Dim>& out, const std::vector<Dim>& in, bool bias, double deviation = 0.02) {
+    const auto projection = [&](const std::string& name, const std::vector<Dim>& out, const std::vector<Dim>& in, bool bias,
+                                double deviation = 0.02) {
       specs.matrix(name + ".weight", out, in, deviation);
       if (bias) specs.vector(name + ".bias", out, Initial::kZeros);
     };

@@ -19,8 +19,8 @@ namespace mw {
 struct RopeScaling {
   std::string kind = "none";  // "none", "linear", "llama3"
   double factor = 1.0;
-  double low_frequency_factor = 1.0;   // llama3
-  double high_frequency_factor = 4.0;  // llama3
+  double low_frequency_factor = 1.0;                // llama3
+  double high_frequency_factor = 4.0;               // llama3
   int64_t original_max_position_embeddings = 8192;  // llama3
   bool operator==(const RopeScaling&) const = default;
 };
@@ -46,33 +46,33 @@ struct BiasConfig {
 };
 
 struct ModelConfig {
-  std::string name{};               // "qwen3-0.6b"; a folder's or file's name when it came from there
-  std::string family = "llama";     // a row of models/registry.h
-  std::string hf_repo{};            // "Qwen/Qwen3-0.6B"; "" without a published model
-  std::string hf_architecture{};    // "LlamaForCausalLM"
-  std::string hf_model_type{};      // "llama"
+  std::string name{};             // "qwen3-0.6b"; a folder's or file's name when it came from there
+  std::string family = "llama";   // a row of models/registry.h
+  std::string hf_repo{};          // "Qwen/Qwen3-0.6B"; "" without a published model
+  std::string hf_architecture{};  // "LlamaForCausalLM"
+  std::string hf_model_type{};    // "llama"
 
   int64_t embedding_dim = 0;
   int64_t mlp_dim = 0;
   int64_t num_layers = 0;
   int64_t num_query_heads = 0;
   int64_t num_kv_heads = 0;
-  int64_t head_dim = 0;             // of its own: num_query_heads * head_dim need not be embedding_dim
-  int64_t vocab_size = 0;           // rows of the embedding table
+  int64_t head_dim = 0;    // of its own: num_query_heads * head_dim need not be embedding_dim
+  int64_t vocab_size = 0;  // rows of the embedding table
   int64_t max_position_embeddings = 2048;
   std::string activation = "silu";  // "silu", "gelu_tanh", "gelu_erf", "relu"
   double norm_epsilon = 1e-5;
   std::optional<QkNorm> qk_norm{};
   std::optional<double> attention_scale{};  // absent: 1 / sqrt(head_dim)
   RopeConfig rope;
-  bool tie_embeddings = false;      // the embedding table is the output head too
-  int64_t sliding_window = 0;       // > 0: query i sees keys j with i - window < j <= i, in every layer
+  bool tie_embeddings = false;  // the embedding table is the output head too
+  int64_t sliding_window = 0;   // > 0: query i sees keys j with i - window < j <= i, in every layer
   BiasConfig bias;
 
   std::optional<int64_t> bos_token_id{};
   std::vector<int64_t> eos_token_ids{};  // any of them ends a text
   std::optional<int64_t> pad_token_id{};
-  std::optional<DType> dtype{};          // of the stored weights, where the source said it
+  std::optional<DType> dtype{};  // of the stored weights, where the source said it
 
   bool operator==(const ModelConfig&) const = default;
   int64_t q_per_kv() const { return num_query_heads / num_kv_heads; }

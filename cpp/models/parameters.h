@@ -16,12 +16,12 @@ namespace mw {
 enum class Initial : uint8_t { kNormal, kOnes, kZeros };
 
 struct ParameterSpec {
-  std::string name;                // of the Hugging Face tensor
-  Type type;                       // the tensor's elements in its own order, under our dims
-  std::vector<int64_t> hf_shape;   // what its file says: q_proj [heads * head_dim, embed]
+  std::string name;               // of the Hugging Face tensor
+  Type type;                      // the tensor's elements in its own order, under our dims
+  std::vector<int64_t> hf_shape;  // what its file says: q_proj [heads * head_dim, embed]
   Initial initial = Initial::kNormal;
-  double deviation = 0.02;         // of kNormal
-  bool is_embedding = false;       // looked up by token id (a tied head is one too)
+  double deviation = 0.02;    // of kNormal
+  bool is_embedding = false;  // looked up by token id (a tied head is one too)
 
   // Whether weight decay applies unless the user says otherwise.
   bool decays() const { return hf_shape.size() >= 2 && !is_embedding; }
@@ -32,7 +32,7 @@ int64_t num_elements(const std::vector<ParameterSpec>& parameters);
 // Parameters of a Program by Hugging Face name.
 class ParameterSet {
  public:
-  Tensor operator[](const std::string& name) const;             // InternalError when there is none
+  Tensor operator[](const std::string& name) const;  // InternalError when there is none
   std::optional<Tensor> find(const std::string& name) const;
   void add(const std::string& name, Tensor tensor) { tensors_.emplace(name, tensor); }
 

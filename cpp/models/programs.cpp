@@ -9,7 +9,8 @@ namespace {
 Type int_type(const BatchSize& size) { return {DType::kI32, {{"batch", size.batch}, {"seq", size.seq}}}; }
 
 // The model up to the final norm over a batch of whole sequences.
-Tensor hidden_of_batch(Builder& b, const ModelFamily& family, const ModelConfig& config, const ParameterSet& weights, const BatchSize& size) {
+Tensor hidden_of_batch(Builder& b, const ModelFamily& family, const ModelConfig& config, const ParameterSet& weights,
+                       const BatchSize& size) {
   const Tensor input_ids = b.input("input_ids", int_type(size));
   const Tensor position_ids = b.input("position_ids", int_type(size));
   const Tensor segment_ids = b.input("segment_ids", int_type(size));

@@ -28,8 +28,8 @@ struct DecodeSize {
 };
 
 // Inputs input_ids, position_ids, slots i32[batch=1, seq=tokens] (a negative slot is padding) and logit_rows i32[slot]: which token's
-// logits each slot wants (negative: none, its row is zeros). States cache.layers.N.attention.key and .value; output logits f32[slot, vocab].
-// Prefill and decoding are the same Program at different sizes.
+// logits each slot wants (negative: none, its row is zeros). States cache.layers.N.attention.key and .value; output logits f32[slot,
+// vocab]. Prefill and decoding are the same Program at different sizes.
 Program trace_decode(const ModelConfig& config, const DecodeSize& size);
 
 }  // namespace mw

@@ -47,6 +47,8 @@ const ModelFamily& model_family(const std::string& name) {
   throw UserError("there is no model family '" + name + "'" + did_you_mean(name, names) + "; there are " + listed);
 }
 
-std::vector<ParameterSpec> model_parameters(const ModelConfig& config, DType dtype) { return model_family(config.family).parameters(config, dtype); }
+std::vector<ParameterSpec> model_parameters(const ModelConfig& config, DType dtype) {
+  return model_family(config.family).parameters(config, dtype);
+}
 
 }  // namespace mw

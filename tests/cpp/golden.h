@@ -29,7 +29,9 @@ inline void expect_golden(const std::string& name, const std::string& text) {
     const size_t start = at == 0 ? 0 : all.rfind('\n', at - 1) + 1;  // npos + 1 is 0
     return start >= all.size() ? std::string("(end)") : all.substr(start, all.find('\n', start) - start);
   };
-  fail(__FILE__, __LINE__, path + " differs (MESHWRIGHT_WRITE_GOLDEN=1 writes it anew); expected\n    " + line_at(expected) + "\n  found\n    " + line_at(text));
+  fail(
+      __FILE__, __LINE__,
+      path + " differs (MESHWRIGHT_WRITE_GOLDEN=1 writes it anew); expected\n    " + line_at(expected) + "\n  found\n    " + line_at(text));
 }
 
 }  // namespace mw::testing

@@ -57,21 +57,43 @@ TEST(config, huggingface_old_and_new_spelling_mean_our_models) {
   qwen.num_layers = 2;
   EXPECT(read(kQwen3) == qwen);
   // The same models in the other spelling.
-  EXPECT(read(kLlama31, {{"rope_scaling", nullptr}, {"rope_theta", nullptr}, {"torch_dtype", nullptr}, {"dtype", "bfloat16"},
-                         {"rope_parameters", {{"rope_theta", 5e5}, {"rope_type", "llama3"}, {"factor", 8.0}, {"low_freq_factor", 1.0}, {"high_freq_factor", 4.0}, {"original_max_position_embeddings", 8192}}}}) ==
-         published("llama3.1-8b"));
-  EXPECT(read(kQwen3, {{"rope_parameters", nullptr}, {"rope_theta", 1000000}, {"layer_types", nullptr}, {"dtype", nullptr}, {"torch_dtype", "bfloat16"}}) == qwen);
+  EXPECT(read(kLlama31, {{"rope_scaling", nullptr},
+                         {"rope_theta", nullptr},
+                         {"torch_dtype", nullptr},
+                         {"dtype", "bfloat16"},
+                         {"rope_parameters",
+                          {{"rope_theta", 5e5},
+                           {"rope_type", "llama3"},
+                           {"factor", 8.0},
+                           {"low_freq_factor", 1.0},
+                           {"high_freq_factor", 4.0},
+                           {"original_max_position_embeddings", 8192}}}}) == published("llama3.1-8b"));
+  EXPECT(read(kQwen3, {{"rope_parameters", nullptr},
+                       {"rope_theta", 1000000},
+                       {"layer_types", nullptr},
+                       {"dtype", nullptr},
+                       {"torch_dtype", "bfloat16"}}) == qwen);
 }
 
 TEST(config, huggingface_defaults_are_those_of_the_class) {
-  const ModelConfig llama = read(kLlama31, {{"num_key_value_heads", nullptr}, {"rms_norm_eps", nullptr}, {"rope_theta", nullptr}, {"rope_scaling", nullptr}, {"max_position_embeddings", nullptr}});
+  const ModelConfig llama = read(kLlama31, {{"num_key_value_heads", nullptr},
+                                            {"rms_norm_eps", nullptr},
+                                            {"rope_theta", nullptr},
+                                            {"rope_scaling", nullptr},
+                                            {"max_position_embeddings", nullptr}});
   EXPECT_EQ(llama.num_kv_heads, 32);
   EXPECT_EQ(llama.head_dim, 128);
   EXPECT_EQ(llama.norm_epsilon, 1e-6);
   EXPECT_EQ(llama.rope.theta, 1e4);
   EXPECT_EQ(llama.max_position_embeddings, 2048);
-  const json mistral{{"architectures", {"MistralForCausalLM"}}, {"model_type", "mistral"}, {"hidden_size", 64}, {"intermediate_size", 128}, {"num_hidden_layers", 1},
-                     {"num_attention_heads", 16}, {"vocab_size", 100}, {"head_dim", nullptr}};
+  const json mistral{{"architectures", {"MistralForCausalLM"}},
+                     {"model_type", "mistral"},
+                     {"hidden_size", 64},
+                     {"intermediate_size", 128},
+                     {"num_hidden_layers", 1},
+                     {"num_attention_heads", 16},
+                     {"vocab_size", 100},
+                     {"head_dim", nullptr}};
   const ModelConfig config = model_config_from_json(mistral, "config.json");
   EXPECT_EQ(config.sliding_window, 4096);
   EXPECT_EQ(config.num_kv_heads, 8);
@@ -80,7 +102,8 @@ TEST(config, huggingface_defaults_are_those_of_the_class) {
   without_window["sliding_window"] = nullptr;
   EXPECT_EQ(model_config_from_json(without_window, "config.json").sliding_window, 0);
   // Old spelling of a rope type, several ends, no class name.
-  const ModelConfig old = read(kLlama31, {{"architectures", nullptr}, {"rope_scaling", nullptr}, {"eos_token_id", {1, 2}}, {"pad_token_id", -1}});
+  const ModelConfig old =
+      read(kLlama31, {{"architectures", nullptr}, {"rope_scaling", nullptr}, {"eos_token_id", {1, 2}}, {"pad_token_id", -1}});
   EXPECT(old.eos_token_ids == (std::vector<int64_t>{1, 2}) && !old.pad_token_id);
   json linear = kLlama31;
   linear["rope_scaling"] = {{"type", "linear"}, {"factor", 4.0}};
@@ -91,10 +114,15 @@ TEST(config, huggingface_defaults_are_those_of_the_class) {
 TEST(config, huggingface_windows) {
   EXPECT_EQ(read(kQwen3, {{"sliding_window", 16}}).sliding_window, 0);  // layer_types says full
   EXPECT_EQ(read(kQwen3, {{"sliding_window", 16}, {"layer_types", {"sliding_attention", "sliding_attention"}}}).sliding_window, 16);
-  EXPECT_EQ(read(kQwen3, {{"sliding_window", 16}, {"layer_types", nullptr}, {"use_sliding_window", true}, {"max_window_layers", 0}}).sliding_window, 16);
-  EXPECT_EQ(read(kQwen3, {{"sliding_window", 16}, {"layer_types", nullptr}, {"use_sliding_window", true}}).sliding_window, 0);  // 28 full layers first
-  expect_refused(kQwen3, {{"sliding_window", 16}, {"layer_types", {"full_attention", "sliding_attention"}}}, "layer_types: expected all layers alike");
-  expect_refused(kQwen3, {{"sliding_window", 16}, {"layer_types", nullptr}, {"use_sliding_window", true}, {"max_window_layers", 1}}, "max_window_layers: expected all layers alike");
+  EXPECT_EQ(read(kQwen3, {{"sliding_window", 16}, {"layer_types", nullptr}, {"use_sliding_window", true}, {"max_window_layers", 0}})
+                .sliding_window,
+            16);
+  EXPECT_EQ(read(kQwen3, {{"sliding_window", 16}, {"layer_types", nullptr}, {"use_sliding_window", true}}).sliding_window,
+            0);  // 28 full layers first
+  expect_refused(kQwen3, {{"sliding_window", 16}, {"layer_types", {"full_attention", "sliding_attention"}}},
+                 "layer_types: expected all layers alike");
+  expect_refused(kQwen3, {{"sliding_window", 16}, {"layer_types", nullptr}, {"use_sliding_window", true}, {"max_window_layers", 1}},
+                 "max_window_layers: expected all layers alike");
   expect_refused(kQwen3, {{"layer_types", {"full_attention"}}}, "layer_types: expected a list of 2 kinds");
   expect_refused(kQwen3, {{"layer_types", {"sliding_attention", "sliding_attention"}}}, "sliding_window is null or absent");
   expect_refused(kLlama31, {{"sliding_window", 16}}, "the family 'llama' has no window");
@@ -106,8 +134,10 @@ TEST(config, huggingface_files_are_read_strictly) {
   expect_refused(kLlama31, {{"hidden_size", nullptr}}, "the key 'hidden_size' is missing");
   expect_refused(kLlama31, {{"hidden_size", 4098}}, "hidden_size (4098) is not a multiple of num_attention_heads (32)");
   expect_refused(kLlama31, {{"num_key_value_heads", 5}}, "does not divide");
-  expect_refused(kLlama31, {{"architectures", {"LlamaForCausalML"}}}, "expected one of LlamaForCausalLM, MistralForCausalLM, Qwen3ForCausalLM", "did you mean 'LlamaForCausalLM'?");
-  expect_refused(kLlama31, {{"architectures", nullptr}, {"model_type", "gpt2"}}, "model_type: expected one of llama, mistral, qwen3, found 'gpt2'");
+  expect_refused(kLlama31, {{"architectures", {"LlamaForCausalML"}}},
+                 "expected one of LlamaForCausalLM, MistralForCausalLM, Qwen3ForCausalLM", "did you mean 'LlamaForCausalLM'?");
+  expect_refused(kLlama31, {{"architectures", nullptr}, {"model_type", "gpt2"}},
+                 "model_type: expected one of llama, mistral, qwen3, found 'gpt2'");
   expect_refused(kLlama31, {{"rope_scaling", {{"rope_type", "yarn"}}}}, "rope_scaling.rope_type: the rope type 'yarn' does not exist here");
   expect_refused(kLlama31, {{"rope_scaling", {{"factor", nullptr}}}}, "the rope type 'llama3' wants the key 'factor'");
   expect_refused(kLlama31, {{"rope_scaling", {{"beta_fast", 32}}}}, "rope_scaling: unknown key 'beta_fast'");
@@ -127,7 +157,8 @@ TEST(config, huggingface_config_reads_back) {
   }
   ModelConfig config = find_model_config("tiny", "configs/models");
   config.attention_scale = 0.1;
-  EXPECT_ERROR(UserError, { huggingface_config_text(config, DType::kF32); }, "attention_scale is 0.1, which LlamaForCausalLM cannot express");
+  EXPECT_ERROR(
+      UserError, { huggingface_config_text(config, DType::kF32); }, "attention_scale is 0.1, which LlamaForCausalLM cannot express");
   EXPECT_ERROR(UserError, { huggingface_config_text(find_model_config("tiny", "configs/models"), DType::kI32); }, "not as i32");
   // Ids beyond an overridden vocabulary are left out.
   ModelConfig small = find_model_config("llama3-8b", "configs/models");

@@ -85,7 +85,8 @@ TEST(config, fields_that_do_not_fit_together_are_refused) {
   expect_refused({{"family", "qwen3"}}, "qk_norm is null, but the family 'qwen3' always has it");
   expect_refused({{"bias", {{"qkv", true}}}}, "bias.qkv and bias.attention_output differ");
   expect_refused({{"family", "mistral"}, {"bias", {{"mlp", true}}}}, "has no bias in the mlp");
-  expect_refused({{"rope", {{"scaling", {{"kind", "llama3"}, {"factor", 8}, {"low_frequency_factor", 4}}}}}}, "high_frequency_factor (4) is not above low_frequency_factor (4)");
+  expect_refused({{"rope", {{"scaling", {{"kind", "llama3"}, {"factor", 8}, {"low_frequency_factor", 4}}}}}},
+                 "high_frequency_factor (4) is not above low_frequency_factor (4)");
   expect_refused({{"rope.pair_layout_in_hf_weights", "interleaved"}}, "LlamaForCausalLM pairs halves");
 }
 
@@ -94,7 +95,8 @@ TEST(config, our_files_are_read_strictly) {
   object.erase("num_layers");
   EXPECT_ERROR(UserError, { model_config_from_json(object, "a.json"); }, "a.json: the key 'num_layers' is missing");
   object["num_layer"] = 2;
-  EXPECT_ERROR(UserError, { model_config_from_json(object, "a.json"); }, "the key 'num_layers' is missing", "is 'num_layer' meant to be it?");
+  EXPECT_ERROR(
+      UserError, { model_config_from_json(object, "a.json"); }, "the key 'num_layers' is missing", "is 'num_layer' meant to be it?");
   object["num_layers"] = 2;
   EXPECT_ERROR(UserError, { model_config_from_json(object, "a.json"); }, "a.json: unknown key 'num_layer'");
   EXPECT_ERROR(UserError, { parse_model_config("[1, 2]", "a.json"); }, "a.json: expected an object {...}, found [1,2]");

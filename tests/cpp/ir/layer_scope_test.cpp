@@ -9,7 +9,8 @@ TEST(ir, layer_scopes) {
   EXPECT(query && query->layer == 13 && query->part == "attention.query");
   const auto layer = parse_layer_scope("reference.layers.0");
   EXPECT(layer && layer->layer == 0 && layer->part.empty());
-  for (const char* outside : {"", "head", "layers", "layers.", "layers.x.mlp", "layers.-1", "layers.3x", "sublayers.3.mlp"}) EXPECT(!parse_layer_scope(outside));
+  for (const char* outside : {"", "head", "layers", "layers.", "layers.x.mlp", "layers.-1", "layers.3x", "sublayers.3.mlp"})
+    EXPECT(!parse_layer_scope(outside));
 }
 
 }  // namespace mw

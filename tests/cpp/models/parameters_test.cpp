@@ -26,11 +26,29 @@ const ParameterSpec& find(const std::vector<ParameterSpec>& parameters, const st
 // Counted by transformers' classes at full size.
 TEST(models, parameter_counts) {
   const std::vector<std::pair<std::string, int64_t>> expected{
-      {"llama2-7b", 6738415616},        {"llama2-13b", 13015864320},   {"llama2-70b", 68976648192},   {"llama3-8b", 8030261248},    {"llama3-70b", 70553706496},
-      {"llama3-405b", 405853388800},    {"llama3.1-8b", 8030261248},   {"llama3.1-70b", 70553706496}, {"llama3.1-405b", 405853388800}, {"llama3.3-70b", 70553706496},
-      {"mistral-7b", 7241732096},       {"mistral-7b-v0.1", 7241732096}, {"mistral-7b-v0.3", 7248023552}, {"qwen3-0.6b", 596049920},  {"qwen3-1.7b", 1720574976},
-      {"qwen3-4b", 4022468096},         {"qwen3-8b", 8190735360},      {"qwen3-14b", 14768307200},    {"qwen3-32b", 32762123264},   {"tiny", 131392},
-      {"mini", 5770496},                {"small", 23910048},           {"base", 124668672},
+      {"llama2-7b", 6738415616},
+      {"llama2-13b", 13015864320},
+      {"llama2-70b", 68976648192},
+      {"llama3-8b", 8030261248},
+      {"llama3-70b", 70553706496},
+      {"llama3-405b", 405853388800},
+      {"llama3.1-8b", 8030261248},
+      {"llama3.1-70b", 70553706496},
+      {"llama3.1-405b", 405853388800},
+      {"llama3.3-70b", 70553706496},
+      {"mistral-7b", 7241732096},
+      {"mistral-7b-v0.1", 7241732096},
+      {"mistral-7b-v0.3", 7248023552},
+      {"qwen3-0.6b", 596049920},
+      {"qwen3-1.7b", 1720574976},
+      {"qwen3-4b", 4022468096},
+      {"qwen3-8b", 8190735360},
+      {"qwen3-14b", 14768307200},
+      {"qwen3-32b", 32762123264},
+      {"tiny", 131392},
+      {"mini", 5770496},
+      {"small", 23910048},
+      {"base", 124668672},
   };
   for (const auto& [name, count] : expected) {
     const ModelConfig config = find_model_config(name, kFolder);
@@ -47,7 +65,8 @@ TEST(models, parameters_have_the_shapes_of_their_files) {
   EXPECT_EQ(to_string(query.type), "bf16[kv_heads=8, q_per_kv=2, head_dim=128, embed=1024]");
   EXPECT(query.hf_shape == (std::vector<int64_t>{2048, 1024}));
   EXPECT_EQ(to_string(find(parameters, "model.layers.0.self_attn.k_proj.weight").type), "bf16[kv_heads=8, head_dim=128, embed=1024]");
-  EXPECT_EQ(to_string(find(parameters, "model.layers.0.self_attn.o_proj.weight").type), "bf16[embed=1024, kv_heads=8, q_per_kv=2, head_dim=128]");
+  EXPECT_EQ(to_string(find(parameters, "model.layers.0.self_attn.o_proj.weight").type),
+            "bf16[embed=1024, kv_heads=8, q_per_kv=2, head_dim=128]");
   EXPECT_EQ(to_string(find(parameters, "model.layers.0.self_attn.q_norm.weight").type), "bf16[head_dim=128]");
   EXPECT_EQ(to_string(find(parameters, "model.layers.0.mlp.down_proj.weight").type), "bf16[embed=1024, mlp=3072]");
   // Tied: one embedding, which weight decay leaves alone, and no head.
@@ -76,7 +95,8 @@ TEST(models, flops_as_written_in_docs_flops) {
   EXPECT_NEAR(training_flops(config, 1, s) / (3 * (32 * layer + 2 * s * d * 32000)), 1.0, 1e-12);
   EXPECT_NEAR(training_flops_per_token(config, s) * s * 4 / training_flops(config, 4, s), 1.0, 1e-12);
   // A window is not counted.
-  EXPECT_EQ(training_flops(find_model_config("mistral-7b-v0.1", kFolder), 1, 8192), training_flops(find_model_config("mistral-7b", kFolder), 1, 8192));
+  EXPECT_EQ(training_flops(find_model_config("mistral-7b-v0.1", kFolder), 1, 8192),
+            training_flops(find_model_config("mistral-7b", kFolder), 1, 8192));
   EXPECT_EQ(kv_cache_bytes_per_token(find_model_config("llama3-8b", kFolder), DType::kBF16), 131072);
 }
 

@@ -89,7 +89,8 @@ TEST(models, names_of_rematerialisation_policies_are_scopes_of_every_layer) {
   for (const std::string& scope : program.scopes) {
     if (const auto layer = parse_layer_scope(scope)) parts[layer->layer].insert(std::string(layer->part));
   }
-  for (const ActivationName& name : kActivationNames) EXPECT(parts[0].contains(std::string(name.part)) && parts[1].contains(std::string(name.part)));
+  for (const ActivationName& name : kActivationNames)
+    EXPECT(parts[0].contains(std::string(name.part)) && parts[1].contains(std::string(name.part)));
   // The operand of layer 1's first norm is what layer 0 leaves.
   for (const Op& op : program.ops) {
     if (program.scopes[static_cast<size_t>(op.scope)] != "layers.1.input_norm") continue;
@@ -147,7 +148,8 @@ TEST(models, decoding_through_caches_equals_forward) {
       const size_t vocab = static_cast<size_t>(config.vocab_size);
       for (size_t request = 0; request < 2; ++request) {
         for (size_t v = 0; v < vocab; ++v) {
-          EXPECT_NEAR(results.at("logits").data[request * vocab + v], logits.data[(request * length + static_cast<size_t>(done[request]) - 1) * vocab + v], 1e-5);
+          EXPECT_NEAR(results.at("logits").data[request * vocab + v],
+                      logits.data[(request * length + static_cast<size_t>(done[request]) - 1) * vocab + v], 1e-5);
         }
       }
     }
