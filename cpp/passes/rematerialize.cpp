@@ -5,20 +5,12 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "ir/layer_scope.h"
 #include "passes/edit.h"
 #include "passes/simplify.h"
 
 namespace mw {
 namespace {
-
-// Parts of a layer under the names that remat policies use in the field (MaxText's), and the scopes that make them here.
-const std::vector<std::pair<std::string, std::string>>& named_parts() {
-  static const std::vector<std::pair<std::string, std::string>> parts{
-      {"decoder_layer_input", ""},           {"query_proj", "*.attention.query"}, {"key_proj", "*.attention.key"}, {"value_proj", "*.attention.value"},
-      {"context", "*.attention.context"}, {"out_proj", "*.attention.out"},     {"mlpwi_0", "*.mlp.gate"},       {"mlpwi_1", "*.mlp.up"},
-      {"mlpwo", "*.mlp.down"}};
-  return parts;
-}
 
 bool matches(std::string_view pattern, std::string_view text) {
   if (pattern.empty()) return text.empty();
@@ -61,11 +53,12 @@ class Keeper {
   std::string pattern_of(const std::string& name) const {
     std::vector<std::string> known;
     std::string pattern = name;
-    for (const auto& [part, scope] : named_parts()) {
-      known.push_back(part);
-      if (part == name) pattern = scope;
+    for (const ActivationName& activation : kActivationNames) {
+      known.emplace_back(activation.name);
+      if (activation.name != name) continue;
+      if (activation.is_operand) return "";  // enters a layer: always kept
+      pattern = "*." + std::string(activation.part);
     }
-    if (name == "decoder_layer_input") return pattern;  // always kept
     const bool found = std::any_of(forward_.ops.begin(), forward_.ops.end(), [&](const Op& op) { return matches(pattern, forward_.scopes[static_cast<size_t>(op.scope)]); });
     if (found) return pattern;
     for (const std::string& scope : forward_.scopes) known.push_back(scope);

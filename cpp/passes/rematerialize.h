@@ -4,8 +4,8 @@
 //   none     keep all                      minimal  keep the results of matrix products
 //   full     keep layer inputs only        custom   keep what `names` name
 //
-// Names are those of the parts of a layer (see kRematNames) or patterns over scopes ("layers.*.mlp.gate"); one that matches nothing is
-// an error. A name means the value after its reduction over ranks; recompute repeats the collectives it needs.
+// Names are those of the parts of a layer (kActivationNames of ir/layer_scope.h) or patterns over scopes ("layers.*.mlp.gate"); one that
+// matches nothing is an error. A name means the value after its reduction over ranks; recompute repeats the collectives it needs.
 #pragma once
 #include <string>
 #include <vector>
