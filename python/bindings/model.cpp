@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "bindings.h"
 #include "checkpoint/folder.h"
@@ -16,6 +17,8 @@
 #include "exec/shards.h"
 #include "models/flops.h"
 #include "models/registry.h"
+#include "checkpoint/checkpoints.h"
+#include "train/checkpointing.h"
 #include "train/explain.h"
 #include "train/train_step.h"
 
@@ -249,6 +252,61 @@ void bind_training(py::module_& m) {
       .def("explain", [](const TrainStep& t, int64_t batch, int64_t seq, const std::string& after) { return explain_step(t, batch, seq, after); });
 }
 
+std::vector<SmallFile> small_files(const std::vector<std::pair<std::string, py::bytes>>& files) {
+  std::vector<SmallFile> list;
+  for (const auto& [path, bytes] : files) list.push_back({.path = path, .bytes = std::string(bytes), .make = nullptr});
+  return list;
+}
+
+void bind_checkpoints(py::module_& m) {
+  py::class_<TrainCheckpointer>(m, "TrainCheckpointer")
+      .def(py::init<>())
+      .def("save",
+           [](TrainCheckpointer& c, Session& session, TrainStep& step, const std::string& folder, const std::vector<std::pair<std::string, py::bytes>>& files, uint64_t seed, const std::string& data,
+              const std::string& run, int keep_last) {
+             CheckpointRequest request{.folder = folder, .small_files = small_files(files), .state = {}, .keep_last = keep_last};
+             request.state.step = step.steps();
+             request.state.seed = seed;
+             request.state.microbatches = step.options().microbatches;
+             for (const std::string& axis : Mesh::axis_names()) request.state.mesh.emplace_back(axis, session.options().mesh.size_of(axis));
+             request.state.data = data;
+             request.state.run = run;
+             const py::gil_scoped_release unlocked;
+             c.save(session, step, std::move(request));
+           })
+      .def("poll", &TrainCheckpointer::poll, py::call_guard<py::gil_scoped_release>())
+      .def("wait", &TrainCheckpointer::wait, py::call_guard<py::gil_scoped_release>())
+      .def("staging_bytes", &TrainCheckpointer::staging_bytes);
+  m.def("load_checkpoint", [](Session& session, TrainStep& step, const std::string& folder, bool reset_optimizer) {
+    TrainerState state;
+    {
+      const py::gil_scoped_release unlocked;
+      state = load_checkpoint(session, step, folder, reset_optimizer);
+    }
+    return py::make_tuple(state.data, state.run);
+  });
+  m.def("save_model", [](Session& session, const std::string& folder, const std::string& dtype, const std::vector<std::pair<std::string, py::bytes>>& files) {
+    std::vector<SmallFile> small = small_files(files);
+    const DType as = parse_dtype(dtype);
+    const py::gil_scoped_release unlocked;
+    save_model(session, folder, as, std::move(small));
+  });
+  m.def("read_trainer_state", [](const std::string& folder) {
+    const std::string path = folder + "/trainer/trainer.json";
+    const TrainerState state = parse_trainer_state(read_file(path, kMaxTrainerStateBytes), path);
+    py::dict fields;
+    fields["step"] = state.step;
+    fields["seed"] = state.seed;
+    fields["microbatches"] = state.microbatches;
+    fields["mesh"] = std::map<std::string, int64_t>(state.mesh.begin(), state.mesh.end());
+    fields["data"] = state.data;
+    fields["run"] = state.run;
+    return fields;
+  });
+  m.def("remove_leftovers", &remove_leftovers);
+  m.def("checkpoint_name", &checkpoint_name);
+}
+
 void bind_generation(py::module_& m) {
   py::class_<Generator>(m, "TextGenerator")
       .def(py::init<Session&>(), py::keep_alive<1, 2>())
@@ -293,6 +351,7 @@ void bind_model(py::module_& module) {
   bind_config(module);
   bind_session(module);
   bind_training(module);
+  bind_checkpoints(module);
   bind_generation(module);
 }
 

@@ -1,0 +1,98 @@
+#include "train/checkpointing.h"
+
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "checkpoint/folder.h"
+
+namespace mw {
+namespace {
+
+constexpr const char* kStateStem = "trainer/state";
+
+TensorGroup weight_group(const Session& session, DType dtype) {
+  TensorGroup group{"model", {}};
+  for (const ParameterSpec& p : session.parameters()) group.tensors.push_back({p.name, dtype, p.hf_shape});
+  return group;
+}
+
+// "first_moment.model.norm.weight" has the shape of model.norm.weight.
+TensorGroup state_group(const Session& session, const TrainStep& step) {
+  TensorGroup group{kStateStem, {}};
+  for (const std::string& name : step.state_names()) {
+    const std::string parameter = name.substr(name.find('.') + 1);
+    group.tensors.push_back({name, DType::kF32, session.parameter(parameter).hf_shape});
+  }
+  return group;
+}
+
+std::vector<std::byte> read_tensor(Session& session, const std::string& kept) {
+  std::vector<std::byte> values(static_cast<size_t>(session.engine().kept_buffer(kept).global_type.bytes()));
+  session.engine().read_kept(kept, values.data());
+  return values;
+}
+
+}  // namespace
+
+void TrainCheckpointer::save(Session& session, TrainStep& step, CheckpointRequest request) {
+  const DType dtype = session.options().dtype;
+  const std::vector<TensorGroup> groups{weight_group(session, dtype), state_group(session, step)};
+  SaveRequest save{.folder = request.folder,
+                   .files = assign_files(groups, kMaxFileBytes, static_cast<int>(session.options().mesh.size())),
+                   .small_files = std::move(request.small_files),
+                   .keep_last = request.keep_last};
+  save.small_files.push_back({.path = "trainer/trainer.json", .bytes = "", .make = [state = std::move(request.state)](const FileDigests& digests) {
+                                TrainerState complete = state;
+                                for (const auto& [path, digest] : digests) {
+                                  if (path.compare(0, 8, "trainer/") != 0) complete.weights[path] = digest;
+                                }
+                                return trainer_state_text(complete);
+                              }});
+  writer_.begin(std::move(save));
+  for (const TensorGroup& group : groups) {
+    for (const TensorSpec& tensor : group.tensors) {
+      const std::vector<std::byte> values = read_tensor(session, tensor.name);
+      writer_.put(group.stem, tensor.name, whole(tensor.shape), tensor.dtype, values.data());
+    }
+  }
+  writer_.launch();
+}
+
+TrainerState load_checkpoint(Session& session, TrainStep& step, const std::string& folder, bool reset_optimizer) {
+  const std::string path = folder + "/trainer/trainer.json";
+  const TrainerState state = parse_trainer_state(read_file(path, kMaxTrainerStateBytes), path);
+  if (!reset_optimizer) check_weights_match(state, folder);
+  session.load(TensorFolder::open(folder));
+  step.set_steps(state.step);
+  if (reset_optimizer) return state;
+  const std::vector<std::string> names = step.state_names();
+  if (names.empty()) return state;
+  const TensorFolder tensors = TensorFolder::open(folder + "/trainer", "state");
+  std::vector<float> values;
+  for (const std::string& name : names) {
+    const ParameterSpec& p = session.parameter(name.substr(name.find('.') + 1));
+    if (!tensors.contains(name)) {
+      throw UserError(folder + " holds no optimizer state '" + name + "'" + did_you_mean(name, tensors.names()) + "; it was saved by another optimizer. Train with that one, or pass reset_optimizer=true");
+    }
+    if (tensors.tensor(name).shape != p.hf_shape) {
+      throw UserError(folder + ": optimizer state '" + name + "' has the shape " + shape_text(tensors.tensor(name).shape) + "; expected " + shape_text(p.hf_shape));
+    }
+    values.resize(static_cast<size_t>(p.type.elements()));
+    tensors.read(name, DType::kF32, values.data());
+    step.write_state(name, values.data());
+  }
+  return state;
+}
+
+void save_model(Session& session, const std::string& folder, DType dtype, std::vector<SmallFile> small_files) {
+  const std::vector<TensorGroup> groups{weight_group(session, dtype)};
+  const SaveRequest request{.folder = folder, .files = assign_files(groups, kMaxFileBytes, 1), .small_files = std::move(small_files), .keep_last = 0};
+  save_now(request, [&](const PlannedFile&, const TensorSpec& tensor, const Sink& sink) {
+    std::vector<std::byte> values(static_cast<size_t>(tensor.num_bytes()));
+    session.read_parameter(tensor.name, dtype, values.data(), true);
+    sink(values);
+  });
+}
+
+}  // namespace mw

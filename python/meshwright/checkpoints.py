@@ -1,0 +1,33 @@
+"""Model folders and the checkpoints of runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meshwright import _core
+
+if TYPE_CHECKING:
+    from meshwright.model import Model
+
+
+def small_files(model: Model, dtype: str) -> list[tuple[str, bytes]]:
+    """config.json, generation_config.json and the tokenizer's files."""
+    files = [("config.json", _core.huggingface_config_text(model._config_text, dtype).encode())]
+    eos = model.config.eos_token_ids
+    if not eos and model.tokenizer is not None and model.tokenizer.eos_token_id is not None:
+        eos = [model.tokenizer.eos_token_id]
+    generation = {"eos_token_id": eos[0] if len(eos) == 1 else eos, "bos_token_id": model.config.bos_token_id, "pad_token_id": model.config.pad_token_id}
+    files.append(("generation_config.json", json.dumps({k: v for k, v in generation.items() if v not in (None, [])}, indent=2).encode() + b"\n"))
+    if model.tokenizer is not None:
+        files += list(model.tokenizer.files.items())
+    return files
+
+
+def save_model(model: Model, path: Path, dtype: str | None) -> None:
+    """Writes a Hugging Face folder; see `Model.save_pretrained`."""
+    if dtype is None:
+        dtype = "float32" if model._session.has_masters else model.dtype
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _core.save_model(model._session, str(path), dtype, small_files(model, dtype))

@@ -1,0 +1,40 @@
+"""The mesh of a run: how many ranks along each axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from meshwright._core import UserError
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Sizes of the mesh axes, outermost first; ranks are threads of this process.
+
+    data: copies of the model on different rows; fsdp: weights and optimizer state sharded, gathered per layer; tensor: heads, mlp and
+    vocabulary sharded, the sequence elsewhere.
+    """
+
+    data: int = 1
+    fsdp: int = 1
+    tensor: int = 1
+
+    @property
+    def size(self) -> int:
+        return self.data * self.fsdp * self.tensor
+
+
+def mesh_axes(mesh: Mesh | Mapping[str, int] | None) -> dict[str, int]:
+    """Axis -> size of the axes with more than one rank.
+
+    Raises:
+        UserError: an unknown axis, or a size below 1.
+    """
+    if mesh is None:
+        return {}
+    if isinstance(mesh, Mesh):
+        return {axis: size for axis, size in asdict(mesh).items() if size != 1}
+    if not isinstance(mesh, Mapping):
+        raise UserError(f"mesh: expected a Mesh or a dict such as {{'fsdp': 2}}, found {mesh!r}")
+    return {str(axis): int(size) for axis, size in mesh.items()}

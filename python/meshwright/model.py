@@ -1,0 +1,242 @@
+"""Model: weights of one model, its configuration and tokenizer; forward pass, loss and gradients."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshwright import _core
+from meshwright._core import UserError
+from meshwright.batch import ModelFields, adapt, forward_fields
+from meshwright.packaged import configs_folder
+from meshwright.data.tokenizer import Tokenizer
+
+
+class ModelConfig(SimpleNamespace):
+    """Fields of a model as configs/models/*.json names them; nested objects (rope) are namespaces too."""
+
+    @staticmethod
+    def from_text(text: str) -> ModelConfig:
+        fields: ModelConfig = json.loads(text, object_hook=lambda fields: ModelConfig(**fields))
+        return fields
+
+    def to_dict(self) -> dict[str, Any]:
+        return {name: value.to_dict() if isinstance(value, ModelConfig) else value for name, value in vars(self).items()}
+
+
+class NamedArray(np.ndarray[Any, Any]):
+    """A NumPy array that knows its dims: `array.dims == ("batch", "seq", "embed")`."""
+
+    dims: tuple[str, ...]
+
+    def __new__(cls, values: NDArray[Any], dims: Sequence[str]) -> NamedArray:
+        array = np.asarray(values).view(cls)
+        array.dims = tuple(dims)
+        return array
+
+    def __array_finalize__(self, source: Any) -> None:
+        # A slice or reduction no longer has those dims; only a copy of the same shape keeps them.
+        dims = getattr(source, "dims", ())
+        self.dims = dims if len(dims) == self.ndim and getattr(source, "shape", None) == self.shape else ()
+
+
+@dataclass(frozen=True)
+class ForwardResult:
+    """Logits and what was captured, by scope."""
+
+    logits: NDArray[np.float32]
+    """float32 [batch, seq, vocab]"""
+    captured: dict[str, NamedArray]
+
+
+class Weight:
+    """One Hugging Face tensor: a view of this process's shard of it, and the whole by `gather()`."""
+
+    def __init__(self, session: _core.Session, name: str, shape: tuple[int, ...]) -> None:
+        self._session, self.name, self.shape = session, name, shape
+
+    @property
+    def dtype(self) -> str:
+        return _core_dtype_name(self._session.dtype)
+
+    def local(self, rank: int = 0) -> tuple[NDArray[Any], list[int]]:
+        """The shard of a rank, zero-copy under our dims (bfloat16 as uint16 bits), and its first index along each dim."""
+        array, start, _ = self._session.local_shard(self.name, rank)
+        return array, start
+
+    def gather(self, dtype: str = "float32") -> NDArray[Any]:
+        """The whole tensor in its Hugging Face shape, copied."""
+        return self._session.read_parameter(self.name, dtype, False)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        whole = self.gather()
+        return whole if dtype is None else whole.astype(dtype)
+
+    def __repr__(self) -> str:
+        return f"Weight({self.name!r}, shape={self.shape}, dtype={self.dtype})"
+
+
+class Model:
+    """A model with random weights, or with those of a Hugging Face folder (`from_pretrained`).
+
+    Args:
+        config: a name from configs/models, a Hugging Face repository id, a dict, or the path of a JSON file.
+        dtype: storage of the weights until a Trainer takes the model: "float32" or "bfloat16".
+        seed: of the initial weights, which are the same on every mesh.
+        overrides: any field of the configuration (`num_layers=2`, `rope={"theta": 1e6}`).
+
+    Raises:
+        UserError: an unknown name or field (naming the nearest), sizes that do not fit together.
+    """
+
+    def __init__(self, config: str | Mapping[str, Any] | os.PathLike[str], *, dtype: str = "float32", seed: int = 0, threads: int = 0, **overrides: Any) -> None:
+        name, text = _config_text(config, overrides)
+        self._attach(name, text, dtype, threads)
+        self._session.initialize(seed)
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike[str], dtype: str | None = None, threads: int = 0) -> Model:
+        """A Hugging Face folder (config.json + safetensors); `dtype=None` keeps the files' own where it can be computed in.
+
+        Raises:
+            UserError: files missing, truncated or hostile; tensors missing, unknown or of another shape, all listed.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise UserError(f"expected a folder with config.json and safetensors files, found {os.fspath(path)!r}, which {'is a file' if folder.exists() else 'does not exist'}")
+        if not (folder / "config.json").is_file():
+            newest = _core.newest_checkpoint(str(folder))
+            if newest["path"] is None:
+                raise UserError(f"{os.fspath(path)!r} holds neither a config.json nor a checkpoint of a run")
+            folder = Path(newest["path"])
+        _, text = _core.find_model_config(str(folder), str(configs_folder() / "models"))
+        model = cls.__new__(cls)
+        stored = json.loads(text).get("dtype")
+        model._attach(_folder_name(folder), text, dtype or (stored if stored in ("float32", "bfloat16") else "float32"), threads)
+        model._session.load(str(folder))
+        model.tokenizer = Tokenizer.from_path(folder) if (folder / "tokenizer.json").is_file() else None
+        model._folder = folder
+        return model
+
+    def _attach(self, name: str, text: str, dtype: str, threads: int) -> None:
+        self.name = name
+        self._config_text = text
+        self._threads = threads
+        self._folder: Path | None = None
+        self.tokenizer: Tokenizer | None = None
+        self._session = _core.Session(text, dtype, {}, None, threads)
+        self._shapes = {p["name"]: tuple(p["shape"]) for p in self._session.parameters()}
+
+    @property
+    def config(self) -> ModelConfig:
+        """The configuration, every field of it."""
+        return ModelConfig.from_text(self._config_text)
+
+    @property
+    def num_parameters(self) -> int:
+        """Elements of all tensors; a tied head counts once."""
+        return sum(int(np.prod(shape)) for shape in self._shapes.values())
+
+    @property
+    def dtype(self) -> str:
+        return _core_dtype_name(self._session.dtype)
+
+    def state_dict(self) -> dict[str, Weight]:
+        """Hugging Face tensor name -> Weight; `np.asarray(weight)` is the whole tensor as float32."""
+        return {name: Weight(self._session, name, shape) for name, shape in self._shapes.items()}
+
+    def load_state_dict(self, tensors: Mapping[str, Any]) -> None:
+        """Overwrites weights; every name must be one of the model's and every one of the model's must be there."""
+        missing, unknown = sorted(self._shapes.keys() - tensors.keys()), sorted(tensors.keys() - self._shapes.keys())
+        if missing or unknown:
+            raise UserError(f"state dict: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
+        for name, values in tensors.items():
+            self._session.write_parameter(name, np.ascontiguousarray(_to_numpy(values), dtype=np.float32))
+
+    def __call__(self, input_ids: Any, attention_mask: Any = None, segment_ids: Any = None, position_ids: Any = None) -> NDArray[np.float32]:
+        """Logits float32 [batch, seq, vocab] of token ids [batch, seq]."""
+        return self.forward(input_ids, attention_mask, segment_ids, position_ids).logits
+
+    def forward(self, input_ids: Any, attention_mask: Any = None, segment_ids: Any = None, position_ids: Any = None, capture: Sequence[str] = ()) -> ForwardResult:
+        """As calling the model; `capture` names scopes (with `*`) whose values are handed out: `["layers.0.attention.*"]`."""
+        fields = forward_fields(input_ids, attention_mask, segment_ids, position_ids, self.config.vocab_size)
+        self._check_length(fields["input_ids"].shape[1])
+        results = self._session.forward(fields, list(capture))
+        values = {name: NamedArray(_as_float(array, dtype), dims) for name, (array, dims, dtype) in results.items()}
+        logits = values.pop("logits")
+        return ForwardResult(np.asarray(logits), values)
+
+    def loss_and_gradients(self, batch: Mapping[str, Any]) -> tuple[float, dict[str, NDArray[np.float32]]]:
+        """Mean loss over the weighted tokens of a batch (fields as `Trainer.step`) and its gradient by Hugging Face name."""
+        fields = self._fields(batch)
+        loss, gradients = self._session.gradients(fields.arrays, fields.loss_scale)
+        return loss, gradients
+
+    def loss(self, batch: Mapping[str, Any]) -> float:
+        """Mean loss over the weighted tokens of a batch."""
+        fields = self._fields(batch)
+        return self._session.loss(fields.arrays, fields.loss_scale)
+
+    def save_pretrained(self, path: str | os.PathLike[str], dtype: str | None = None) -> None:
+        """Writes a Hugging Face folder: config.json, safetensors with an index, tokenizer files. `dtype=None`: FP32 masters when there
+        are some, else the stored dtype."""
+        from meshwright.checkpoints import save_model
+
+        save_model(self, Path(path), dtype)
+
+    def _fields(self, batch: Mapping[str, Any]) -> ModelFields:
+        fields = adapt(batch, self.config.vocab_size)
+        self._check_length(fields.arrays["input_ids"].shape[1])
+        return fields
+
+    def _check_length(self, seq: int) -> None:
+        most = self.config.max_position_embeddings
+        if seq > most:
+            raise UserError(f"a sequence of {seq} tokens is longer than the model allows: max_position_embeddings={most}")
+
+    def __repr__(self) -> str:
+        return f"Model({self.name!r}, {self.num_parameters:,} parameters, {self.dtype})"
+
+
+def _config_text(config: str | Mapping[str, Any] | os.PathLike[str], overrides: Mapping[str, Any]) -> tuple[str, str]:
+    if isinstance(config, Mapping):
+        fields = dict(config)
+        name = str(fields.get("name", "model"))
+        text = _core.parse_model_config(json.dumps(fields), "the given configuration")
+    elif isinstance(config, (str, os.PathLike)):
+        name, text = _core.find_model_config(os.fspath(config), str(configs_folder() / "models"))
+    else:
+        raise UserError(f"a model is a name, a path or a dict of fields, found {type(config).__name__}")
+    if overrides:
+        text = _core.override_model_config(text, json.dumps(overrides))
+    return name, text
+
+
+def _folder_name(folder: Path) -> str:
+    return folder.parent.name if folder.name.startswith("step-") else folder.name
+
+
+def _core_dtype_name(dtype: str) -> str:
+    return {"f32": "float32", "bf16": "bfloat16"}.get(dtype, dtype)
+
+
+def _to_numpy(values: Any) -> NDArray[Any]:
+    if hasattr(values, "detach"):  # torch: bfloat16 has no NumPy twin
+        values = values.detach().float().cpu().numpy()
+    return np.asarray(values)
+
+
+def _as_float(array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """bfloat16 values arrive as their bits."""
+    if dtype != "bf16":
+        return array
+    return (array.astype(np.uint32) << 16).view(np.float32)
+
