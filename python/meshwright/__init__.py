@@ -14,9 +14,14 @@ __all__ = [
     "AdamW",
     "Bigram",
     "Constant",
+    "Generation",
+    "Generator",
     "InternalError",
     "Linear",
+    "Mesh",
     "Metrics",
+    "Model",
+    "Trainer",
     "Unigram",
     "UserError",
     "WarmupCosine",
@@ -25,7 +30,15 @@ __all__ = [
 ]
 
 # Names whose modules import NumPy or more: loaded when first asked for.
-_LAZY = {"Bigram": "meshwright.baselines", "Unigram": "meshwright.baselines"}
+_LAZY = {
+    "Bigram": "meshwright.baselines",
+    "Generation": "meshwright.generator",
+    "Generator": "meshwright.generator",
+    "Mesh": "meshwright.mesh",
+    "Model": "meshwright.model",
+    "Trainer": "meshwright.trainer",
+    "Unigram": "meshwright.baselines",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,8 +18,14 @@ def small_files(model: Model, dtype: str) -> list[tuple[str, bytes]]:
     eos = model.config.eos_token_ids
     if not eos and model.tokenizer is not None and model.tokenizer.eos_token_id is not None:
         eos = [model.tokenizer.eos_token_id]
-    generation = {"eos_token_id": eos[0] if len(eos) == 1 else eos, "bos_token_id": model.config.bos_token_id, "pad_token_id": model.config.pad_token_id}
-    files.append(("generation_config.json", json.dumps({k: v for k, v in generation.items() if v not in (None, [])}, indent=2).encode() + b"\n"))
+    generation = {
+        "eos_token_id": eos[0] if len(eos) == 1 else eos,
+        "bos_token_id": model.config.bos_token_id,
+        "pad_token_id": model.config.pad_token_id,
+    }
+    files.append(
+        ("generation_config.json", json.dumps({k: v for k, v in generation.items() if v not in (None, [])}, indent=2).encode() + b"\n")
+    )
     if model.tokenizer is not None:
         files += list(model.tokenizer.files.items())
     return files

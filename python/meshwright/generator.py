@@ -107,7 +107,9 @@ class Generator:
             return [[int(token) for token in prompt] for prompt in prompts], "lists"
         array = np.asarray(prompts)
         if array.ndim != 2 or array.dtype.kind not in "iu":
-            raise UserError(f"generate: expected strings, lists of token ids or an integer array [batch, seq], found {array.dtype} of shape {array.shape}")
+            raise UserError(
+                f"generate: expected strings, lists of token ids or an integer array [batch, seq], found {array.dtype} of shape {array.shape}"
+            )
         mask = np.ones(array.shape, bool) if attention_mask is None else np.asarray(attention_mask).astype(bool)
         if mask.shape != array.shape:
             raise UserError(f"generate: attention_mask has the shape {mask.shape}, the prompts {array.shape}")

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from meshwright import _core
 from meshwright._core import UserError
 from meshwright.batch import ModelFields, adapt, forward_fields
-from meshwright.packaged import configs_folder
 from meshwright.data.tokenizer import Tokenizer
+from meshwright.packaged import configs_folder
 
 
 class ModelConfig(SimpleNamespace):
@@ -97,7 +97,15 @@ class Model:
         UserError: an unknown name or field (naming the nearest), sizes that do not fit together.
     """
 
-    def __init__(self, config: str | Mapping[str, Any] | os.PathLike[str], *, dtype: str = "float32", seed: int = 0, threads: int = 0, **overrides: Any) -> None:
+    def __init__(
+        self,
+        config: str | Mapping[str, Any] | os.PathLike[str],
+        *,
+        dtype: str = "float32",
+        seed: int = 0,
+        threads: int = 0,
+        **overrides: Any,
+    ) -> None:
         name, text = _config_text(config, overrides)
         self._attach(name, text, dtype, threads)
         self._session.initialize(seed)
@@ -111,7 +119,9 @@ class Model:
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise UserError(f"expected a folder with config.json and safetensors files, found {os.fspath(path)!r}, which {'is a file' if folder.exists() else 'does not exist'}")
+            raise UserError(
+                f"expected a folder with config.json and safetensors files, found {os.fspath(path)!r}, which {'is a file' if folder.exists() else 'does not exist'}"
+            )
         if not (folder / "config.json").is_file():
             newest = _core.newest_checkpoint(str(folder))
             if newest["path"] is None:
@@ -161,11 +171,15 @@ class Model:
         for name, values in tensors.items():
             self._session.write_parameter(name, np.ascontiguousarray(_to_numpy(values), dtype=np.float32))
 
-    def __call__(self, input_ids: Any, attention_mask: Any = None, segment_ids: Any = None, position_ids: Any = None) -> NDArray[np.float32]:
+    def __call__(
+        self, input_ids: Any, attention_mask: Any = None, segment_ids: Any = None, position_ids: Any = None
+    ) -> NDArray[np.float32]:
         """Logits float32 [batch, seq, vocab] of token ids [batch, seq]."""
         return self.forward(input_ids, attention_mask, segment_ids, position_ids).logits
 
-    def forward(self, input_ids: Any, attention_mask: Any = None, segment_ids: Any = None, position_ids: Any = None, capture: Sequence[str] = ()) -> ForwardResult:
+    def forward(
+        self, input_ids: Any, attention_mask: Any = None, segment_ids: Any = None, position_ids: Any = None, capture: Sequence[str] = ()
+    ) -> ForwardResult:
         """As calling the model; `capture` names scopes (with `*`) whose values are handed out: `["layers.0.attention.*"]`."""
         fields = forward_fields(input_ids, attention_mask, segment_ids, position_ids, self.config.vocab_size)
         self._check_length(fields["input_ids"].shape[1])
@@ -239,4 +253,3 @@ def _as_float(array: NDArray[Any], dtype: str) -> NDArray[Any]:
     if dtype != "bf16":
         return array
     return (array.astype(np.uint32) << 16).view(np.float32)
-

@@ -288,7 +288,9 @@ class Trainer:
         differing = [key for key in here if key not in ignored and there.get(key) != here[key]]
         if differing:
             lines = "\n".join(f"  {key}: {json.dumps(there.get(key))} there, {json.dumps(here[key])} here" for key in differing)
-            raise UserError(f"{os.fspath(folder)!r} belongs to a run with other settings; use another output, or the same values of\n{lines}")
+            raise UserError(
+                f"{os.fspath(folder)!r} belongs to a run with other settings; use another output, or the same values of\n{lines}"
+            )
 
     def _load(self, folder: Path) -> None:
         data, run = _core.load_checkpoint(self.model._session, self._step, str(folder), self._reset_optimizer)
@@ -378,7 +380,9 @@ def _share_of_peak(flops_per_second: float, dtype: str) -> float | None:
 
 def _one_count(microbatches: int | None, gradient_accumulation: int | None) -> int:
     if microbatches is not None and gradient_accumulation is not None and microbatches != gradient_accumulation:
-        raise UserError(f"microbatches={microbatches} and gradient_accumulation={gradient_accumulation} are two names of one count; give one of them")
+        raise UserError(
+            f"microbatches={microbatches} and gradient_accumulation={gradient_accumulation} are two names of one count; give one of them"
+        )
     count = microbatches if microbatches is not None else gradient_accumulation
     return 1 if count is None else count
 
