@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "ir/layout.h"
-#include "mesh/mesh.h"
+#include "comm/communicator.h"
 
 namespace mw {
 

@@ -108,7 +108,8 @@ class Generator:
         array = np.asarray(prompts)
         if array.ndim != 2 or array.dtype.kind not in "iu":
             raise UserError(
-                f"generate: expected strings, lists of token ids or an integer array [batch, seq], found {array.dtype} of shape {array.shape}"
+                "generate: expected strings, lists of token ids or an integer array [batch, seq], "
+                f"found {array.dtype} of shape {array.shape}"
             )
         mask = np.ones(array.shape, bool) if attention_mask is None else np.asarray(attention_mask).astype(bool)
         if mask.shape != array.shape:

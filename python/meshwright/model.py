@@ -120,7 +120,8 @@ class Model:
         folder = Path(path)
         if not folder.is_dir():
             raise UserError(
-                f"expected a folder with config.json and safetensors files, found {os.fspath(path)!r}, which {'is a file' if folder.exists() else 'does not exist'}"
+                f"expected a folder with config.json and safetensors files, found {os.fspath(path)!r}, "
+                f"which {'is a file' if folder.exists() else 'does not exist'}"
             )
         if not (folder / "config.json").is_file():
             newest = _core.newest_checkpoint(str(folder))

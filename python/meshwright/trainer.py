@@ -157,7 +157,8 @@ class Trainer:
     def _not_finite(self, fields: dict[str, Any], loss_scale: float, loss: float) -> str:
         op = self.model._session.first_not_finite(fields, loss_scale)
         kept = f"; the last checkpoint in {os.fspath(self.output)!r} is whole" if self.output is not None else ""
-        return f"step {self.steps_done + 1}: the loss is {loss}; {op or 'no op of the forward pass made it'}. Weights are as before this step{kept}"
+        cause = op or "no op of the forward pass made it"
+        return f"step {self.steps_done + 1}: the loss is {loss}; {cause}. Weights are as before this step{kept}"
 
     def _flops(self, batch: int, seq: int) -> float:
         return float(_core.model_costs(self.model._config_text, float(seq))["training_flops_per_token"]) * batch * seq
@@ -302,7 +303,7 @@ class Trainer:
         saved = getattr(self, "_saved_total", None)
         if saved is not None and saved != steps and not isinstance(self.schedule, Constant) and self.steps_done < saved:
             raise UserError(
-                f"the run in {os.fspath(self.output) if self.output else 'the checkpoint'!r} was planned for steps={saved}, found steps={steps}: "
+                f"the run in {os.fspath(self.output or 'the checkpoint')!r} was planned for steps={saved}, found steps={steps}: "
                 "its schedule would change half way; finish it, or use another output"
             )
 
