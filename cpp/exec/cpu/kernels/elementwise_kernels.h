@@ -29,9 +29,14 @@ extern const ElementwiseKernels kElementwiseKernels;
 namespace avx512 {
 extern const ElementwiseKernels kElementwiseKernels;
 }
+namespace avx512bf16 {  // its own conversion to bf16
+extern const ElementwiseKernels kElementwiseKernels;
+}
 
 inline const ElementwiseKernels& elementwise_kernels(Isa isa) {
-  return isa == Isa::kAvx2 ? avx2::kElementwiseKernels : avx512::kElementwiseKernels;
+  return isa == Isa::kAvx2     ? avx2::kElementwiseKernels
+         : isa == Isa::kAvx512 ? avx512::kElementwiseKernels
+                               : avx512bf16::kElementwiseKernels;
 }
 
 }  // namespace mw

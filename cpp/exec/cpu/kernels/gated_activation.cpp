@@ -11,7 +11,9 @@ namespace {
 constexpr int64_t kTile = 32768;  // elements; a multiple of every vector
 
 const GatedActivationKernels& kernels_of(Isa isa) {
-  return isa == Isa::kAvx2 ? avx2::kGatedActivationKernels : avx512::kGatedActivationKernels;
+  return isa == Isa::kAvx2     ? avx2::kGatedActivationKernels
+         : isa == Isa::kAvx512 ? avx512::kGatedActivationKernels
+                               : avx512bf16::kGatedActivationKernels;
 }
 int is_bf16(DType dtype) {
   MW_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, "gated activations take f32 or bf16, not ", dtype_name(dtype));

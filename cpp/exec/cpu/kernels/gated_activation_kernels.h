@@ -17,5 +17,8 @@ extern const GatedActivationKernels kGatedActivationKernels;
 namespace avx512 {
 extern const GatedActivationKernels kGatedActivationKernels;
 }
+namespace avx512bf16 {  // its own conversion to bf16
+extern const GatedActivationKernels kGatedActivationKernels;
+}
 
 }  // namespace mw

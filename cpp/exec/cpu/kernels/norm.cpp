@@ -11,7 +11,9 @@ namespace {
 constexpr int64_t kTileElements = 32768;
 constexpr int64_t kMostPartials = 32;
 
-const NormKernels& norm_kernels(Isa isa) { return isa == Isa::kAvx2 ? avx2::kNormKernels : avx512::kNormKernels; }
+const NormKernels& norm_kernels(Isa isa) {
+  return isa == Isa::kAvx2 ? avx2::kNormKernels : isa == Isa::kAvx512 ? avx512::kNormKernels : avx512bf16::kNormKernels;
+}
 
 int is_bf16(DType dtype) {
   MW_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, "norms take f32 or bf16, not ", dtype_name(dtype));

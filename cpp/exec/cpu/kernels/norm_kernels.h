@@ -23,5 +23,8 @@ extern const NormKernels kNormKernels;
 namespace avx512 {
 extern const NormKernels kNormKernels;
 }
+namespace avx512bf16 {  // its own conversion to bf16
+extern const NormKernels kNormKernels;
+}
 
 }  // namespace mw

@@ -10,7 +10,9 @@ namespace {
 
 constexpr int64_t kTile = 65536;  // elements
 
-const OptimizerKernels& optimizer_kernels(Isa isa) { return isa == Isa::kAvx2 ? avx2::kOptimizerKernels : avx512::kOptimizerKernels; }
+const OptimizerKernels& optimizer_kernels(Isa isa) {
+  return isa == Isa::kAvx2 ? avx2::kOptimizerKernels : isa == Isa::kAvx512 ? avx512::kOptimizerKernels : avx512bf16::kOptimizerKernels;
+}
 int is_bf16(DType dtype) {
   MW_CHECK(dtype == DType::kF32 || dtype == DType::kBF16, "gradients are f32 or bf16, not ", dtype_name(dtype));
   return dtype == DType::kBF16;

@@ -3,7 +3,7 @@ template <typename G>
 void adamw_range(const AdamWCall& call, int64_t begin, int64_t end) {
   const float scale = call.gradient_scale != nullptr ? *call.gradient_scale : 1.0f;
   const Vec decay = set1(1.0f - *call.lr * call.weight_decay), step = set1(*call.lr / *call.correction1);
-  const Vec root_correction = set1(__builtin_sqrtf(*call.correction2)), eps = set1(call.eps), g_scale = set1(scale);
+  const Vec over_root = set1(1.0f / __builtin_sqrtf(*call.correction2)), eps = set1(call.eps), g_scale = set1(scale);
   const Vec rest1 = set1(1.0f - call.beta1), beta2 = set1(call.beta2), rest2 = set1(1.0f - call.beta2);
   const float* const w = call.weight + begin;
   const float* const m = call.first_moment + begin;
@@ -18,7 +18,7 @@ void adamw_range(const AdamWCall& call, int64_t begin, int64_t end) {
     const Vec old_m = read(m + i, lanes);
     const Vec new_m = fma(rest1, gradient - old_m, old_m);
     const Vec new_v = fma(rest2 * gradient, gradient, beta2 * read(v + i, lanes));
-    const Vec new_w = fnma(step, new_m / (square_root(new_v) / root_correction + eps), read(w + i, lanes) * decay);
+    const Vec new_w = fnma(step, new_m / (fma(square_root(new_v), over_root, eps)), read(w + i, lanes) * decay);
     write(m_out + i, new_m, lanes);
     write(v_out + i, new_v, lanes);
     write(w_out + i, new_w, lanes);

@@ -19,5 +19,8 @@ extern const OptimizerKernels kOptimizerKernels;
 namespace avx512 {
 extern const OptimizerKernels kOptimizerKernels;
 }
+namespace avx512bf16 {  // its own conversion to bf16
+extern const OptimizerKernels kOptimizerKernels;
+}
 
 }  // namespace mw

@@ -11,25 +11,30 @@ struct Sum {
   static constexpr float kStart = 0.0f;
   static Vec join(Vec a, Vec b) { return a + b; }
   static double join(double a, double b) { return a + b; }
+  static Doubles join(Doubles a, Doubles b) { return a + b; }
 };
 struct Max {
   static constexpr float kStart = -__builtin_inff();
   static Vec join(Vec a, Vec b) { return pick((a > b) | (a != a), a, b); }
   static double join(double a, double b) { return a > b || a != a ? a : b; }
+  static Doubles join(Doubles a, Doubles b) { return (a > b) | (a != a) ? a : b; }
 };
 struct Min {
   static constexpr float kStart = __builtin_inff();
   static Vec join(Vec a, Vec b) { return pick((a < b) | (a != a), a, b); }
   static double join(double a, double b) { return a < b || a != a ? a : b; }
+  static Doubles join(Doubles a, Doubles b) { return (a < b) | (a != a) ? a : b; }
 };
 
 template <typename Op>
 inline double join_lanes(Vec x) {
-  float lanes[kLanes];
-  store(lanes, x);
-  double total = Op::kStart;
-  for (float lane : lanes) total = Op::join(total, static_cast<double>(lane));
-  return total;
+  double lanes[kLanes / 2];
+  const Doubles pairs = Op::join(low_doubles(x), high_doubles(x));
+  __builtin_memcpy(lanes, &pairs, sizeof pairs);
+  for (int half = kLanes / 4; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] = Op::join(lanes[i], lanes[i + half]);
+  }
+  return lanes[0];
 }
 
 constexpr int64_t kShort = 16;  // terms added in f32
@@ -84,6 +89,14 @@ void reduce_columns(const void* data, int64_t row_stride, int64_t rows, int64_t 
     each_vector(columns, [&](int64_t j, int64_t lanes) {
       Vec sum = set1(Op::kStart);
       for (int64_t i = begin; i < end; ++i) sum = Op::join(sum, read(x + i * row_stride + j, lanes));
+      if (lanes == kLanes) {
+        Doubles pair[2];
+        __builtin_memcpy(pair, totals + j, sizeof pair);
+        pair[0] = Op::join(pair[0], low_doubles(sum));
+        pair[1] = Op::join(pair[1], high_doubles(sum));
+        __builtin_memcpy(totals + j, pair, sizeof pair);
+        return;
+      }
       float part[kLanes];
       store(part, sum);
       for (int64_t lane = 0; lane < lanes; ++lane) totals[j + lane] = Op::join(totals[j + lane], static_cast<double>(part[lane]));

@@ -8,7 +8,9 @@
 namespace mw {
 namespace {
 
-const RopeKernels& rope_kernels(Isa isa) { return isa == Isa::kAvx2 ? avx2::kRopeKernels : avx512::kRopeKernels; }
+const RopeKernels& rope_kernels(Isa isa) {
+  return isa == Isa::kAvx2 ? avx2::kRopeKernels : isa == Isa::kAvx512 ? avx512::kRopeKernels : avx512bf16::kRopeKernels;
+}
 int64_t rows_per_tile(int64_t row_elements, int64_t tile_elements) {
   return std::max<int64_t>(1, tile_elements / std::max<int64_t>(1, row_elements));
 }

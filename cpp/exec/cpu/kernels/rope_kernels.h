@@ -17,5 +17,8 @@ extern const RopeKernels kRopeKernels;
 namespace avx512 {
 extern const RopeKernels kRopeKernels;
 }
+namespace avx512bf16 {  // its own conversion to bf16
+extern const RopeKernels kRopeKernels;
+}
 
 }  // namespace mw
