@@ -10,7 +10,9 @@ namespace {
 //
 #include "exec/cpu/gemm_pack.inl"
 //
-#include "exec/cpu/gemm_table.inl"
+#include "exec/cpu/store_row.inl"
+//
+#include "exec/cpu/fma_peak.inl"
 }  // namespace
 
 const GemmKernels kGemmKernels = {

@@ -1,9 +1,11 @@
 // Multiplication of R rows by V vectors of lanes, over 32-bit words. Included after vec_*.inl.
 struct F32Words {
+  static constexpr int kPerWord = 1;
   static inline Vec multiply_add(Vec c, Vec a, Vec b) { return fma(a, b, c); }
 };
 #ifdef __AVX512BF16__
 struct Bf16Words {
+  static constexpr int kPerWord = 2;
   static inline Vec multiply_add(Vec c, Vec a, Vec b) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
 };
 #endif

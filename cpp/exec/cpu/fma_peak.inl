@@ -1,17 +1,4 @@
-// Row stores, the peak loops and the table of one instruction set. Included last.
-template <typename T>
-void store_row(T* y, const float* x, int64_t n, float alpha, bool accumulate) {
-  const Vec scale = set1(alpha);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    const Vec value = load(x + i);
-    store(y + i, accumulate ? fma(value, scale, load(y + i)) : mul(value, scale));
-  }
-  if (i == n) return;
-  const Vec value = load_first(x + i, n - i);
-  store_first(y + i, accumulate ? fma(value, scale, load_first(y + i, n - i)) : mul(value, scale), n - i);
-}
-
+// The peak loops of one instruction set. Included last.
 // Twelve independent chains: enough to hide the latency of two multiply-adds per cycle on every machine so far.
 template <typename Words>
 double peak(int64_t rounds) {

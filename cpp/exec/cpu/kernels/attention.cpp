@@ -1,0 +1,302 @@
+#include "exec/cpu/kernels/attention.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "base/error.h"
+#include "exec/cpu/gemm_kernels.h"
+#include "exec/cpu/kernels/attention_kernels.h"
+
+namespace mw {
+
+const AttentionKernels& attention_kernels(Isa isa) {
+  switch (isa) {
+    case Isa::kAvx2:
+      return avx2::kAttentionKernels;
+    case Isa::kAvx512:
+      return avx512::kAttentionKernels;
+    case Isa::kAvx512Bf16:
+      return avx512bf16::kAttentionKernels;
+  }
+  throw InternalError("unknown instruction set");
+}
+
+namespace {
+
+constexpr int64_t kTasks = 32;  // the backward makes about this many pieces of work or more, from the shape alone
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+int32_t key_number(int64_t x) { return static_cast<int32_t>(std::clamp<int64_t>(x, -2, std::numeric_limits<int32_t>::max() - 2)); }
+
+template <typename T>
+T* at(T* base, int64_t bytes) {
+  if constexpr (std::is_const_v<T>) {
+    return static_cast<const char*>(base) + bytes;
+  } else {
+    return static_cast<char*>(base) + bytes;
+  }
+}
+
+void check_type(DType type) {
+  if (type != DType::kF32 && type != DType::kBF16) {
+    throw UserError(concat_text("attention: the operands are ", dtype_name(type), "; the kernels take f32 and bf16"));
+  }
+}
+
+void check(const Attention& a) {
+  check_type(a.type);
+  MW_CHECK((a.q_segments == nullptr) == (a.kv_segments == nullptr), "attention: segment ids of q and kv come together");
+  MW_CHECK(a.batch >= 0 && a.seq >= 0 && a.kv_seq >= 0 && a.window >= 0 && a.head_dim > 0 && a.value_dim > 0, "attention sizes");
+}
+
+// Where things lie in the dense tensors of one call.
+struct Geometry {
+  const Attention& a;
+  int64_t element, q_token, k_token, v_token, heads, query_blocks;
+
+  explicit Geometry(const Attention& attention) : a(attention), element(dtype_bytes(a.type)), heads(a.batch * a.kv_heads) {
+    q_token = a.q_token != 0 ? a.q_token : a.kv_heads * a.q_per_kv * a.head_dim;
+    k_token = a.k_token != 0 ? a.k_token : a.kv_heads * a.head_dim;
+    v_token = a.v_token != 0 ? a.v_token : a.kv_heads * a.value_dim;
+    query_blocks = ceil_div(a.seq, kQueryLanes);
+  }
+  int64_t query_row(int64_t batch, int64_t i, int64_t head, int64_t g) const {
+    return ((batch * a.seq + i) * a.kv_heads + head) * a.q_per_kv + g;
+  }
+  KeyValueHead head(int64_t batch, int64_t head) const {
+    return {.k = at(a.k, (batch * a.kv_seq * k_token + head * a.head_dim) * element),
+            .v = at(a.v, (batch * a.kv_seq * v_token + head * a.value_dim) * element),
+            .k_token = k_token,
+            .v_token = v_token,
+            .k_pairs = nullptr,
+            .v_pairs = nullptr,
+            .k_pairs_row = 0,
+            .v_pairs_row = 0,
+            .kv_seq = a.kv_seq,
+            .segments = a.kv_segments == nullptr ? nullptr : a.kv_segments + batch * a.kv_seq,
+            .head_dim = a.head_dim,
+            .value_dim = a.value_dim,
+            .scale = a.scale};
+  }
+  // The queries [block * 32, + 32) of one head; the caller adds outputs and gradients, row by row.
+  template <typename Add>
+  void fill(QueryBlock& q, int64_t batch, int64_t head, int64_t g, int64_t block, Add&& add) const {
+    const int64_t first = block * kQueryLanes;
+    q.count = static_cast<int>(std::min<int64_t>(kQueryLanes, a.seq - first));
+    for (int n = 0; n < kQueryLanes; ++n) {
+      const int64_t i = first + n;
+      q.limit[n] = -1, q.lower[n] = std::numeric_limits<int32_t>::max(), q.segment[n] = 0;
+      if (n >= q.count) continue;
+      q.limit[n] = key_number(a.causal ? std::min(i + a.offset, a.kv_seq - 1) : a.kv_seq - 1);
+      q.lower[n] = key_number(a.window > 0 ? i + a.offset - a.window : -1);
+      if (a.q_segments != nullptr) q.segment[n] = a.q_segments[batch * a.seq + i];
+      q.q[n] = at(a.q, ((batch * a.seq + i) * q_token + (head * a.q_per_kv + g) * a.head_dim) * element);
+      add(n, query_row(batch, i, head, g));
+    }
+  }
+};
+
+// Keys or values of every head as pairs of neighbouring keys, [heads][ceil(kv_seq / 2)][n rounded up to 8] words.
+struct PairCopy {
+  int64_t n, row, bytes_per_head;
+  PairCopy(int64_t kv_seq, int64_t dim) : n(dim), row(round_up(dim, 8)), bytes_per_head(round_up(ceil_div(kv_seq, 2) * row * 4, 64)) {}
+
+  void fill(char* copy, const void* data, int64_t token, int64_t kv_seq, const GemmKernels& gemm) const {
+    gemm.pack_bf16({.panel = copy,
+                    .width = static_cast<int>(row),
+                    .lanes = static_cast<int>(n),
+                    .depth = kv_seq,
+                    .source = data,
+                    .depth_stride = token,
+                    .lane_stride = 1});
+  }
+};
+
+bool uses_pairs(const Attention& a, Isa isa) { return a.type == DType::kBF16 && attention_kernels(isa).has_bf16_pairs; }
+
+int64_t backward_pieces(const Attention& a) {
+  const int64_t heads = std::max<int64_t>(1, a.batch * a.kv_heads);
+  return std::clamp<int64_t>(ceil_div(kTasks, heads), 1, std::max<int64_t>(1, a.q_per_kv * ceil_div(a.seq, kQueryLanes)));
+}
+int64_t gradient_row(const Attention& a) { return round_up(a.head_dim, 16) + round_up(a.value_dim, 16); }
+
+}  // namespace
+
+int64_t attention_forward_scratch_bytes(int64_t head_dim, int64_t value_dim) {
+  const int64_t d = round_up(head_dim, 16), dv = round_up(value_dim, 16), lanes = kQueryLanes;
+  return (lanes * std::max(d, dv) + lanes * d + 128 * lanes + 2 * lanes * dv + 128 * (d + dv)) * 4 + 16 * 64;
+}
+
+int64_t attention_backward_scratch_bytes(int64_t head_dim, int64_t value_dim) {
+  const int64_t d = round_up(head_dim, 16), dv = round_up(value_dim, 16), lanes = kQueryLanes;
+  return (lanes * std::max(d, dv) + 2 * lanes * (d + dv) + 3 * 64 * lanes + 2 * lanes * d + 64 * (d + dv)) * 4 + 20 * 64;
+}
+
+int64_t attention_forward_workspace_bytes(const Attention& a, Isa isa, int threads) {
+  check(a);
+  const int64_t pairs = uses_pairs(a, isa) ? a.batch * a.kv_heads * PairCopy(a.kv_seq, a.value_dim).bytes_per_head : 0;
+  return pairs + threads * round_up(attention_forward_scratch_bytes(a.head_dim, a.value_dim), 64);
+}
+
+void attention_forward(const Attention& a, void* out, float* lse, Isa isa, void* workspace, ThreadPool& pool) {
+  check(a);
+  const AttentionKernels& kernels = attention_kernels(isa);
+  const Geometry geometry(a);
+  const PairCopy copy(a.kv_seq, a.value_dim);
+  const bool pairs = uses_pairs(a, isa);
+  char* const copies = static_cast<char*>(workspace);
+  char* const scratch = copies + (pairs ? geometry.heads * copy.bytes_per_head : 0);
+  const int64_t scratch_bytes = round_up(attention_forward_scratch_bytes(a.head_dim, a.value_dim), 64);
+  if (pairs && a.seq > 0) {
+    pool.run(geometry.heads, [&](int64_t n, int) {
+      const KeyValueHead head = geometry.head(n / a.kv_heads, n % a.kv_heads);
+      copy.fill(copies + n * copy.bytes_per_head, head.v, head.v_token, a.kv_seq, gemm_kernels(isa));
+    });
+  }
+  // The last queries see the most keys: they go first.
+  const int64_t rows = geometry.heads * a.q_per_kv;
+  pool.run(geometry.query_blocks * rows, [&](int64_t tile, int worker) {
+    const int64_t block = geometry.query_blocks - 1 - tile / rows, g = tile % a.q_per_kv, n = tile % rows / a.q_per_kv;
+    KeyValueHead head = geometry.head(n / a.kv_heads, n % a.kv_heads);
+    if (pairs) head.v_pairs = copies + n * copy.bytes_per_head, head.v_pairs_row = copy.row;
+    QueryBlock q;
+    geometry.fill(q, n / a.kv_heads, n % a.kv_heads, g, block, [&](int lane, int64_t row) {
+      q.out[lane] = at(out, row * a.value_dim * geometry.element);
+      q.lse[lane] = lse == nullptr ? nullptr : lse + row;
+    });
+    kernels.forward[a.type == DType::kBF16](head, q, scratch + worker * scratch_bytes);
+  });
+}
+
+int64_t attention_backward_workspace_bytes(const Attention& a, Isa isa, int threads) {
+  check(a);
+  const int64_t heads = a.batch * a.kv_heads;
+  const int64_t pairs = uses_pairs(a, isa) ? heads * PairCopy(a.kv_seq, a.head_dim).bytes_per_head : 0;
+  return pairs + round_up(heads * backward_pieces(a) * a.kv_seq * gradient_row(a) * 4, 64) +
+         threads * round_up(attention_backward_scratch_bytes(a.head_dim, a.value_dim), 64);
+}
+
+void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa, void* workspace, ThreadPool& pool) {
+  check(a);
+  const AttentionKernels& kernels = attention_kernels(isa);
+  const Geometry geometry(a);
+  const PairCopy copy(a.kv_seq, a.head_dim);
+  const bool pairs = uses_pairs(a, isa);
+  const int64_t pieces = backward_pieces(a), d16 = round_up(a.head_dim, 16), dv16 = round_up(a.value_dim, 16);
+  const int64_t sums = a.kv_seq * gradient_row(a);  // floats: dk then dv of one head, as one piece of the queries gives it
+  char* const copies = static_cast<char*>(workspace);
+  float* const partial = reinterpret_cast<float*>(copies + (pairs ? geometry.heads * copy.bytes_per_head : 0));
+  char* const scratch = reinterpret_cast<char*>(partial) + round_up(geometry.heads * pieces * sums * 4, 64);
+  const int64_t scratch_bytes = round_up(attention_backward_scratch_bytes(a.head_dim, a.value_dim), 64);
+  if (pairs) {
+    pool.run(geometry.heads, [&](int64_t n, int) {
+      const KeyValueHead head = geometry.head(n / a.kv_heads, n % a.kv_heads);
+      copy.fill(copies + n * copy.bytes_per_head, head.k, head.k_token, a.kv_seq, gemm_kernels(isa));
+    });
+  }
+  pool.run(geometry.heads * pieces, [&](int64_t task, int worker) {
+    const int64_t n = task / pieces, batch = n / a.kv_heads, kv_head = n % a.kv_heads;
+    float* const dk = partial + task * sums;
+    float* const dv = dk + a.kv_seq * d16;
+    std::fill_n(dk, sums, 0.0f);
+    KeyValueHead head = geometry.head(batch, kv_head);
+    if (pairs) head.k_pairs = copies + n * copy.bytes_per_head, head.k_pairs_row = copy.row;
+    // Every pieces-th block of queries: under a causal mask the pieces then weigh the same.
+    for (int64_t block = task % pieces; block < a.q_per_kv * geometry.query_blocks; block += pieces) {
+      QueryBlock q;
+      geometry.fill(q, batch, kv_head, block / geometry.query_blocks, block % geometry.query_blocks, [&](int lane, int64_t row) {
+        q.out[lane] = const_cast<char*>(static_cast<const char*>(b.out)) + row * a.value_dim * geometry.element;
+        q.lse[lane] = const_cast<float*>(b.lse) + row;
+        q.dout[lane] = at(b.dout, row * a.value_dim * geometry.element);
+        q.dq[lane] = at(b.dq, row * a.head_dim * geometry.element);
+      });
+      kernels.backward[a.type == DType::kBF16](head, q, dk, dv, scratch + worker * scratch_bytes);
+    }
+  });
+  constexpr int64_t kKeys = 64;
+  const int64_t key_blocks = ceil_div(a.kv_seq, kKeys);
+  pool.run(geometry.heads * key_blocks, [&](int64_t tile, int) {
+    const int64_t n = tile / key_blocks, batch = n / a.kv_heads, kv_head = n % a.kv_heads;
+    const float* const dk = partial + n * pieces * sums;
+    const float* const dv = dk + a.kv_seq * d16;
+    const auto sum_rows = kernels.sum_rows[a.type == DType::kBF16];
+    for (int64_t j = tile % key_blocks * kKeys; j < std::min(a.kv_seq, (tile % key_blocks + 1) * kKeys); ++j) {
+      const int64_t row = (batch * a.kv_seq + j) * a.kv_heads + kv_head;
+      sum_rows(at(b.dk, row * a.head_dim * geometry.element), dk + j * d16, a.head_dim, static_cast<int>(pieces), sums);
+      sum_rows(at(b.dv, row * a.value_dim * geometry.element), dv + j * dv16, a.value_dim, static_cast<int>(pieces), sums);
+    }
+  });
+}
+
+int64_t cached_attention_workspace_bytes(const CachedAttention& a, Isa, int threads) {
+  check_type(a.type);
+  return round_up((a.tokens + 1) * 4, 64) + threads * round_up(attention_forward_scratch_bytes(a.head_dim, a.value_dim), 64);
+}
+
+void cached_attention(const CachedAttention& a, void* out, Isa isa, void* workspace, ThreadPool& pool) {
+  check_type(a.type);
+  for (int64_t t = 0; t < a.tokens; ++t) {
+    if (a.slot[t] >= a.slots || (a.slot[t] >= 0 && (a.position[t] < 0 || a.position[t] >= a.cache_seq))) {
+      throw UserError(concat_text("cached attention: token ", t, " has slot ", a.slot[t], " and position ", a.position[t],
+                                  "; the cache has ", a.slots, " slots of ", a.cache_seq, " positions"));
+    }
+  }
+  const AttentionKernels& kernels = attention_kernels(isa);
+  const int64_t element = dtype_bytes(a.type), k_token = a.kv_heads * a.head_dim, v_token = a.kv_heads * a.value_dim;
+  const int64_t scratch_bytes = round_up(attention_forward_scratch_bytes(a.head_dim, a.value_dim), 64);
+  int32_t* const starts = static_cast<int32_t*>(workspace);
+  char* const scratch = static_cast<char*>(workspace) + round_up((a.tokens + 1) * 4, 64);
+  // Groups of tokens that follow each other in one slot; their queries share the lanes.
+  const int64_t group_tokens = std::max<int64_t>(1, kQueryLanes / a.q_per_kv), chunks = ceil_div(a.q_per_kv, kQueryLanes);
+  int64_t groups = 0;
+  for (int64_t t = 0; t < a.tokens; ++t) {
+    const bool follows = t > 0 && t - starts[groups - 1] < group_tokens && a.slot[t] >= 0 && a.slot[t] == a.slot[t - 1] &&
+                         a.position[t] == a.position[t - 1] + 1;
+    if (!follows) starts[groups++] = static_cast<int32_t>(t);
+  }
+  starts[groups] = static_cast<int32_t>(a.tokens);
+  pool.run(groups * a.kv_heads * chunks, [&](int64_t tile, int worker) {
+    const int64_t group = tile / (a.kv_heads * chunks), kv_head = tile / chunks % a.kv_heads, chunk = tile % chunks;
+    const int64_t first_g = chunk * kQueryLanes, last_g = std::min<int64_t>(a.q_per_kv, first_g + kQueryLanes);
+    const int32_t slot = a.slot[starts[group]];
+    QueryBlock q;
+    q.count = 0;
+    for (int64_t t = starts[group]; t < starts[group + 1]; ++t) {
+      for (int64_t g = first_g; g < last_g; ++g) {
+        const int64_t row = (t * a.kv_heads + kv_head) * a.q_per_kv + g;
+        char* const out_row = static_cast<char*>(out) + row * a.value_dim * element;
+        if (slot < 0) {
+          std::fill_n(out_row, a.value_dim * element, '\0');
+          continue;
+        }
+        const int n = q.count++;
+        q.limit[n] = a.position[t];
+        q.lower[n] = key_number(a.window > 0 ? static_cast<int64_t>(a.position[t]) - a.window : -1);
+        q.segment[n] = 0;
+        q.q[n] = at(a.q, row * a.head_dim * element);
+        q.out[n] = out_row;
+        q.lse[n] = nullptr;
+      }
+    }
+    if (q.count == 0) return;
+    for (int n = q.count; n < kQueryLanes; ++n) q.limit[n] = -1, q.lower[n] = std::numeric_limits<int32_t>::max(), q.segment[n] = 0;
+    const int64_t first_key = slot * a.cache_seq;
+    const KeyValueHead head{.k = at(a.k_cache, (first_key * k_token + kv_head * a.head_dim) * element),
+                            .v = at(a.v_cache, (first_key * v_token + kv_head * a.value_dim) * element),
+                            .k_token = k_token,
+                            .v_token = v_token,
+                            .k_pairs = nullptr,
+                            .v_pairs = nullptr,
+                            .k_pairs_row = 0,
+                            .v_pairs_row = 0,
+                            .kv_seq = a.cache_seq,
+                            .segments = nullptr,
+                            .head_dim = a.head_dim,
+                            .value_dim = a.value_dim,
+                            .scale = a.scale};
+    kernels.forward[a.type == DType::kBF16](head, q, scratch + worker * scratch_bytes);
+  });
+}
+
+}  // namespace mw

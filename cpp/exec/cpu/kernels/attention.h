@@ -1,0 +1,70 @@
+// Scaled dot-product attention without a seq x seq tensor; q heads share kv heads in groups (GQA, MQA).
+//   out[b, i, h, g] = sum_j softmax_j(scale * q[b, i, h, g] . k[b, j, h]) v[b, j, h]       over the j that i may see
+// Query i sees key j if, where asked for, j <= i + offset (causal), j > i + offset - window (window > 0; it works without causal too) and
+// their segment ids are equal. A query that sees nothing has out 0 and lse -infinity.
+//
+//   Attention a{.batch = 8, .seq = 256, .kv_seq = 256, .kv_heads = 4, .q_per_kv = 3, .head_dim = 64, .value_dim = 64, .type = kF32,
+//               .q = q, .k = k, .v = v, .scale = 0.125f, .causal = true};
+//   attention_forward(a, out, lse, isa, workspace, pool);                 // out dense, lse[batch, seq, kv_heads, q_per_kv]
+//   attention_backward(a, {out, lse, dout, dq, dk, dv}, isa, workspace, pool);
+//
+// Scores are formed transposed, queries on the lanes: maxima and sums run down the keys, and nothing is reduced across a vector. The
+// backward forms the probabilities again from lse. Results do not depend on the number of threads.
+#pragma once
+#include <cstdint>
+
+#include "base/dtype.h"
+#include "base/thread_pool.h"
+#include "exec/cpu/isa.h"
+
+namespace mw {
+
+struct Attention {
+  int64_t batch, seq, kv_seq, kv_heads, q_per_kv, head_dim, value_dim;
+  DType type;                                     // of q, k, v, out and the gradients: kF32 or kBF16
+  const void* q;                                  // [batch, seq, kv_heads, q_per_kv, head_dim]
+  const void* k;                                  // [batch, kv_seq, kv_heads, head_dim]
+  const void* v;                                  // [batch, kv_seq, kv_heads, value_dim]
+  int64_t q_token = 0, k_token = 0, v_token = 0;  // elements from token to token; 0: dense
+  float scale = 1.0f;
+  bool causal = false;
+  int64_t offset = 0;
+  int64_t window = 0;
+  const int32_t* q_segments = nullptr;   // [batch, seq]; both or none
+  const int32_t* kv_segments = nullptr;  // [batch, kv_seq]
+};
+
+struct AttentionBackward {
+  const void* out;  // all dense, as the forward wrote them
+  const float* lse;
+  const void* dout;
+  void *dq, *dk, *dv;
+};
+
+// Attention of single tokens to a cache in which their own keys already stand. Token t belongs to slot[t] and sees the cached keys
+// 0..position[t] (the last `window` of them, where window > 0). A token's result does not depend on the other tokens; neighbours that
+// follow each other in one slot (a prefill) are worked on together. A token whose slot is negative is padding: its row is 0.
+struct CachedAttention {
+  int64_t tokens, kv_heads, q_per_kv, head_dim, value_dim;
+  int64_t slots, cache_seq;
+  DType type;
+  const void* q;        // [tokens, kv_heads, q_per_kv, head_dim]
+  const void* k_cache;  // [slots, cache_seq, kv_heads, head_dim]
+  const void* v_cache;  // [slots, cache_seq, kv_heads, value_dim]
+  const int32_t* slot;
+  const int32_t* position;
+  float scale = 1.0f;
+  int64_t window = 0;
+};
+
+int64_t attention_forward_workspace_bytes(const Attention& a, Isa isa, int threads);
+void attention_forward(const Attention& a, void* out, float* lse, Isa isa, void* workspace, ThreadPool& pool);  // lse may be null
+
+int64_t attention_backward_workspace_bytes(const Attention& a, Isa isa, int threads);
+void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa, void* workspace, ThreadPool& pool);
+
+int64_t cached_attention_workspace_bytes(const CachedAttention& a, Isa isa, int threads);
+// out [tokens, kv_heads, q_per_kv, value_dim]. UserError names the token whose slot or position lies outside the cache.
+void cached_attention(const CachedAttention& a, void* out, Isa isa, void* workspace, ThreadPool& pool);
+
+}  // namespace mw

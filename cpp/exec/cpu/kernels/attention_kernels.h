@@ -1,0 +1,61 @@
+// The innermost kernels of attention for one instruction set: one block of up to 32 queries against the keys of one head.
+#pragma once
+#include <cstdint>
+
+#include "exec/cpu/isa.h"
+
+namespace mw {
+
+inline constexpr int kQueryLanes = 32;
+
+// The keys and values of one head. `rows` are read along the head, `columns` (for products over keys) down the keys: the same memory for
+// f32, pairs of keys for bf16 where the CPU multiplies pairs. Null columns: the kernel packs each block of keys itself.
+struct KeyValueHead {
+  const void* k;  // first key
+  const void* v;
+  int64_t k_token, v_token;  // elements from key to key
+  const void* k_pairs;       // [ceil(kv_seq / 2)][k_pairs_row] words
+  const void* v_pairs;
+  int64_t k_pairs_row, v_pairs_row;
+  int64_t kv_seq;
+  const int32_t* segments;  // [kv_seq] or null
+  int64_t head_dim, value_dim;
+  float scale;
+};
+
+// Lane n is one query: it sees the keys in (lower[n], limit[n]] whose segment is segment[n].
+struct QueryBlock {
+  int count;
+  const void* q[kQueryLanes];
+  int32_t limit[kQueryLanes], lower[kQueryLanes], segment[kQueryLanes];
+  void* out[kQueryLanes];         // forward: written; backward: read
+  float* lse[kQueryLanes];        // forward: written unless null; backward: read
+  const void* dout[kQueryLanes];  // backward only
+  void* dq[kQueryLanes];
+};
+
+struct AttentionKernels {
+  bool has_bf16_pairs;
+  // [0]: f32; [1]: bf16. Scratch as the functions beside them say.
+  void (*forward[2])(const KeyValueHead&, const QueryBlock&, void* scratch);
+  // Adds to dk[kv_seq][head_dim rounded up to 16] and dv[kv_seq][value_dim rounded up to 16]; writes dq.
+  void (*backward[2])(const KeyValueHead&, const QueryBlock&, float* dk, float* dv, void* scratch);
+  // y (f32 or bf16) = the sum of `count` rows of n floats, `stride` floats apart.
+  void (*sum_rows[2])(void* y, const float* x, int64_t n, int count, int64_t stride);
+};
+
+int64_t attention_forward_scratch_bytes(int64_t head_dim, int64_t value_dim);  // of one worker, for every instruction set
+int64_t attention_backward_scratch_bytes(int64_t head_dim, int64_t value_dim);
+const AttentionKernels& attention_kernels(Isa isa);
+
+namespace avx2 {
+extern const AttentionKernels kAttentionKernels;
+}
+namespace avx512 {
+extern const AttentionKernels kAttentionKernels;
+}
+namespace avx512bf16 {
+extern const AttentionKernels kAttentionKernels;
+}
+
+}  // namespace mw
