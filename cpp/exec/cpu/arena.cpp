@@ -3,52 +3,72 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
 #include <utility>
-#include <vector>
 
 #include "base/error.h"
 
 namespace mw {
-namespace {
-constexpr int64_t kHugePage = int64_t{2} << 20;
-}
 
 Arena::Arena(int64_t bytes) : bytes_(bytes) {
+  MW_CHECK(bytes >= 0, "arena of ", bytes, " bytes");
   if (bytes == 0) return;
-  mapped_bytes_ = bytes + kHugePage;
-  mapping_ = mmap(nullptr, static_cast<size_t>(mapped_bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapping_ == MAP_FAILED) {
-    mapping_ = nullptr;
-    throw UserError("the system has no " + std::to_string(bytes >> 20) + " MiB of memory for one arena; plan a smaller batch, a shorter sequence or remat=full");
+  mapping_bytes_ = (bytes + kBaseAlignment - 1) / kBaseAlignment * kBaseAlignment + kBaseAlignment;
+  void* mapping =
+      mmap(nullptr, static_cast<size_t>(mapping_bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (mapping == MAP_FAILED) {
+    const int error = errno;
+    bytes_ = mapping_bytes_ = 0;
+    throw UserError(concat_text("the system refused an arena of ", bytes, " bytes (", std::strerror(error),
+                                "): use a smaller batch or sequence, more ranks or a stronger remat policy"));
   }
-  const uintptr_t start = (reinterpret_cast<uintptr_t>(mapping_) + kHugePage - 1) & ~static_cast<uintptr_t>(kHugePage - 1);
-  data_ = reinterpret_cast<std::byte*>(start);
-  // A small arena would pay a whole huge page for a few bytes.
-  if (bytes >= kHugePage) madvise(data_, static_cast<size_t>(bytes), MADV_HUGEPAGE);
+  mapping_ = mapping;
+  const auto address = reinterpret_cast<uintptr_t>(mapping);
+  data_ = reinterpret_cast<std::byte*>((address + kBaseAlignment - 1) / kBaseAlignment * kBaseAlignment);
+  madvise(data_, static_cast<size_t>(mapping_bytes_ - kBaseAlignment), MADV_HUGEPAGE);  // a wish: refusal costs speed only
 }
 
 Arena::~Arena() {
-  if (mapping_) munmap(mapping_, static_cast<size_t>(mapped_bytes_));
+  if (mapping_ != nullptr) munmap(mapping_, static_cast<size_t>(mapping_bytes_));
 }
 
-Arena::Arena(Arena&& other) noexcept { *this = std::move(other); }
+Arena::Arena(Arena&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      bytes_(std::exchange(other.bytes_, 0)),
+      mapping_(std::exchange(other.mapping_, nullptr)),
+      mapping_bytes_(std::exchange(other.mapping_bytes_, 0)) {}
 
 Arena& Arena::operator=(Arena&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
   std::swap(mapping_, other.mapping_);
-  std::swap(mapped_bytes_, other.mapped_bytes_);
+  std::swap(mapping_bytes_, other.mapping_bytes_);
   return *this;
 }
 
+void* Arena::at(int64_t offset) const {
+  MW_CHECK(offset >= 0 && offset <= bytes_ && offset % kAlignment == 0, "arena offset ", offset, " of ", bytes_);
+  return data_ + offset;
+}
+
 int64_t Arena::resident_bytes() const {
-  if (bytes_ == 0) return 0;
   const int64_t page = sysconf(_SC_PAGESIZE);
-  std::vector<unsigned char> present(static_cast<size_t>((bytes_ + page - 1) / page));
-  if (mincore(data_, static_cast<size_t>(bytes_), present.data()) != 0) return 0;
-  int64_t pages = 0;
-  for (const unsigned char p : present) pages += p & 1;
-  return pages * page;
+  const int64_t pages = (bytes_ + page - 1) / page;
+  std::array<unsigned char, 4096> present;
+  int64_t resident = 0;
+  for (int64_t first = 0; first < pages; first += static_cast<int64_t>(present.size())) {
+    const int64_t count = std::min<int64_t>(present.size(), pages - first);
+    if (mincore(data_ + first * page, static_cast<size_t>(count * page), present.data()) != 0) continue;
+    for (int64_t i = 0; i < count; ++i) resident += present[i] & 1 ? page : 0;
+  }
+  return resident;
+}
+
+void Arena::discard() {
+  if (bytes_ > 0) madvise(data_, static_cast<size_t>(mapping_bytes_ - kBaseAlignment), MADV_DONTNEED);
 }
 
 }  // namespace mw

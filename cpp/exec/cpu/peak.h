@@ -1,0 +1,25 @@
+// What this machine can do at best, measured: the bounds that `meshwright doctor`, MFU and the benchmarks divide by.
+//
+//   const Peaks peaks = measure_peaks(isa, pool);   // about a third of a second
+#pragma once
+#include "base/thread_pool.h"
+#include "exec/cpu/isa.h"
+
+namespace mw {
+
+// FLOP/s of multiply-adds that stay in registers, best of some short runs, on all threads of the pool. bf16: in pairs, 0 where the
+// instruction set has none.
+double measure_fma_peak(Isa isa, ThreadPool& pool);
+double measure_bf16_peak(Isa isa, ThreadPool& pool);
+
+// Bytes/s read from memory that no cache holds (`bytes` of it, on huge pages where granted), on all threads of the pool.
+double measure_read_bandwidth(ThreadPool& pool, int64_t bytes = int64_t{512} << 20);
+
+struct Peaks {
+  double f32_one_thread, f32_all_threads;    // FLOP/s
+  double bf16_one_thread, bf16_all_threads;  // 0 where bf16 is widened to f32
+  double read_one_thread, read_all_threads;  // bytes/s
+};
+Peaks measure_peaks(Isa isa, ThreadPool& pool);
+
+}  // namespace mw
