@@ -46,9 +46,9 @@ int main(int argc, char** argv) {
       const auto backward_workspace = bench::buffer(attention_backward_workspace_bytes(a, isa, pool.threads()));
       const int repeats = s.seq > 4096 ? 2 : 10;
       const double forward = bench::best_seconds(
-          repeats, [&] { attention_forward(a, out.get(), static_cast<float*>(lse.get()), isa, forward_workspace.get(), pool); });
+          pool, repeats, [&] { attention_forward(a, out.get(), static_cast<float*>(lse.get()), isa, forward_workspace.get(), pool); });
       const AttentionBackward b{out.get(), static_cast<float*>(lse.get()), dout.get(), dq.get(), dk.get(), dv.get()};
-      const double backward = bench::best_seconds(repeats, [&] { attention_backward(a, b, isa, backward_workspace.get(), pool); });
+      const double backward = bench::best_seconds(pool, repeats, [&] { attention_backward(a, b, isa, backward_workspace.get(), pool); });
       const double product = 2.0 * static_cast<double>(q_size) * static_cast<double>(s.seq + 1) / 2;
       std::printf("  %ldx%-5ld heads %2ldx%ld dim %2ld: forward %8.2f ms (%4.1f %%), backward %8.2f ms (%4.1f %%)\n", s.batch, s.seq,
                   s.kv_heads, s.q_per_kv, s.head_dim, forward * 1e3, 100 * 2 * product / forward / peak, backward * 1e3,

@@ -36,10 +36,10 @@ int main(int argc, char** argv) {
         const auto workspace = bench::buffer(bytes);
         const double product = 2.0 * kTokens * kVocab * embed;
         const double forward = bench::best_seconds(
-            4, [&] { cross_entropy_forward(c, {.lse = lse.data(), .target_logit = nll.data()}, isa, workspace.get(), pool); });
+            pool, 4, [&] { cross_entropy_forward(c, {.lse = lse.data(), .target_logit = nll.data()}, isa, workspace.get(), pool); });
         const CrossEntropyGradients g{
             .scale = scale.data(), .nll = nll.data(), .dx = {dx.get(), type, embed}, .dw = static_cast<float*>(dw.get()), .dw_row = embed};
-        const double all = bench::best_seconds(4, [&] { cross_entropy_with_gradients(c, g, isa, workspace.get(), pool); });
+        const double all = bench::best_seconds(pool, 4, [&] { cross_entropy_with_gradients(c, g, isa, workspace.get(), pool); });
         std::printf("  embed %4ld chunk %4ld: forward %6.1f ms (%4.1f %%), with gradients %6.1f ms (%4.1f %%), workspace %ld MiB\n", embed,
                     chunk, forward * 1e3, 100 * product / forward / peak, all * 1e3, 100 * 3 * product / all / peak, bytes >> 20);
       }

@@ -40,8 +40,8 @@ void run_weight(int64_t tokens, int64_t out, int64_t in, DType type, Isa isa, do
     const double flops = 2.0 * static_cast<double>(g.m) * static_cast<double>(g.n) * static_cast<double>(g.k);
     double seconds = 1e30, blas_seconds = 1e30;
     for (int round = 0; round < 4; ++round) {  // interleaved, so that both meet the same neighbours on the machine
-      seconds = std::min(seconds, bench::best_seconds(4, [&] { run_gemm(g, plan, workspace.get(), pool); }));
-      if (blas != nullptr) blas_seconds = std::min(blas_seconds, bench::best_seconds(4, [&] { openblas_gemm(*blas, g, pool); }));
+      seconds = std::min(seconds, bench::best_seconds(pool, 4, [&] { run_gemm(g, plan, workspace.get(), pool); }));
+      if (blas != nullptr) blas_seconds = std::min(blas_seconds, bench::best_seconds(pool, 4, [&] { openblas_gemm(*blas, g, pool); }));
     }
     total.flops += flops, total.seconds += seconds, total.blas_seconds += blas_seconds;
     std::printf("  %2s %6.1f GFLOP/s %5.1f %%", names[form], flops / seconds / 1e9, 100 * flops / seconds / peak);

@@ -10,9 +10,14 @@ struct Bf16Words {
 };
 #endif
 
-inline Vec broadcast_word(const char* p) { return set1(*reinterpret_cast<const float*>(p)); }
+inline Vec broadcast_word(const char* p) {  // a bf16 pair may begin at an odd element
+  float word;
+  __builtin_memcpy(&word, p, 4);
+  return set1(word);
+}
 inline Vec broadcast_half_word(const char* p) {
-  const uint32_t bits = *reinterpret_cast<const uint16_t*>(p);
+  uint32_t bits = 0;
+  __builtin_memcpy(&bits, p, 2);
   float word;
   __builtin_memcpy(&word, &bits, 4);
   return set1(word);

@@ -10,6 +10,8 @@ namespace mw {
 
 inline constexpr int64_t kBlockWords = 512;  // of the contraction: a 48-lane panel of them takes 96 KiB of the second-level cache
 
+inline constexpr int64_t kStridedBlockWords = 256;  // where both operands are read in place down their columns: sets fill sooner
+
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 inline int64_t elements_per_word(Word word) { return word == Word::kF32 ? 1 : 2; }
@@ -107,7 +109,9 @@ void multiply_with_epilogue(MultiplyFunction multiply, const Panels& panels, con
 inline void multiply_into(MultiplyFunction multiply, void (*store)(float*, const float*, int64_t, float, bool), const Panels& panels,
                           const RowOperand& a, const LaneOperand& b, TileRange range, float* c, int64_t c_row, bool accumulate) {
   alignas(64) float tile[kTileRows * kPanelLanes];
-  const int64_t blocks = std::max<int64_t>(1, (b.words + kBlockWords / 2) / kBlockWords);
+  const bool strided = b.step_bytes != 0 && a.strip_bytes == 0 && a.step_bytes > 4;
+  const int64_t wanted = strided ? kStridedBlockWords : kBlockWords;
+  const int64_t blocks = std::max<int64_t>(1, (b.words + wanted / 2) / wanted);
   const int64_t block_words = ceil_div(b.words, blocks);
   for (int64_t word = 0; word < b.words; word += block_words) {
     const int64_t words = std::min(block_words, b.words - word);
