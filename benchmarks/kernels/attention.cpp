@@ -28,7 +28,7 @@ int main(int argc, char** argv) {
                  dv = bench::buffer(k_size * 4);
       const auto lse = bench::buffer(q_size / s.head_dim * 4);
       for (const auto& [data, size] : {std::pair{q.get(), q_size}, {k.get(), k_size}, {v.get(), k_size}, {dout.get(), q_size}})
-        bench::fill_random(data, size, bf16);
+        bench::fill_random(data, size, bf16, static_cast<uint64_t>(size));
       const Attention a{.batch = s.batch,
                         .seq = s.seq,
                         .kv_seq = s.seq,

@@ -19,8 +19,8 @@ int main(int argc, char** argv) {
     for (int64_t embed : {288, 768}) {
       const auto x = bench::buffer(kTokens * embed * 4), w = bench::buffer(kVocab * embed * 4), dx = bench::buffer(kTokens * embed * 4);
       const auto dw = bench::buffer(kVocab * embed * 4);
-      bench::fill_random(x.get(), kTokens * embed, bf16);
-      bench::fill_random(w.get(), kVocab * embed, bf16);
+      bench::fill_random(x.get(), kTokens * embed, bf16, 1);
+      bench::fill_random(w.get(), kVocab * embed, bf16, 2, 0.1f);
       std::vector<int32_t> targets(kTokens);
       for (int64_t i = 0; i < kTokens; ++i) targets[i] = static_cast<int32_t>(i * 37 % kVocab);
       std::vector<float> scale(kTokens, 1.0f / kTokens), nll(kTokens), lse(kTokens);

@@ -22,9 +22,9 @@ void run_weight(int64_t tokens, int64_t out, int64_t in, DType type, Isa isa, do
   const bool bf16 = type == DType::kBF16;
   const auto x = bench::buffer(tokens * in * 4), w = bench::buffer(out * in * 4), y = bench::buffer(tokens * out * 4),
              dw = bench::buffer(out * in * 4);
-  bench::fill_random(x.get(), tokens * in, bf16);
-  bench::fill_random(w.get(), out * in, bf16);
-  bench::fill_random(y.get(), tokens * out, bf16);
+  bench::fill_random(x.get(), tokens * in, bf16, 1);
+  bench::fill_random(w.get(), out * in, bf16, 2);
+  bench::fill_random(y.get(), tokens * out, bf16, 3);
   const auto dx = bench::buffer(tokens * std::max(in, out) * 4);
   const Gemm forms[] = {
       {.m = tokens, .n = out, .k = in, .a = {x.get(), type, in, 1}, .b = {w.get(), type, 1, in}, .c = {dx.get(), type, out, 1}},

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/dtype.h"
 #include "base/thread_pool.h"
 #include "exec/cpu/gemm_kernels.h"
 
@@ -54,20 +55,18 @@ inline double fma_peak(const GemmKernels& kernels, bool pairs, ThreadPool& pool)
   return flops / best_seconds(pool, 10, [&] { pool.run(kTilesPerThread * pool.threads(), [&](int64_t, int) { loop(kRounds); }); });
 }
 
-// Numbers in [-1, 1), the same on every run.
-inline void fill_random(float* x, int64_t n) {
-  uint32_t state = 1;
-  for (int64_t i = 0; i < n; ++i) x[i] = static_cast<float>((state = state * 1664525u + 1013904223u) >> 8) / (1 << 23) - 1.0f;
-}
-inline void fill_random(uint16_t* x, int64_t n) {
-  uint32_t state = 1;
+// Numbers in [-scale, scale), the same on every run for the same seed.
+inline void fill_random(void* x, int64_t n, bool bf16, uint64_t seed, float scale = 1.0f) {
+  uint64_t state = seed * 0x9e3779b97f4a7c15u + 1;
   for (int64_t i = 0; i < n; ++i) {
-    state = state * 1664525u + 1013904223u;
-    x[i] = static_cast<uint16_t>((state >> 31 << 15) | 0x3e00 | (state >> 20 & 0xff));
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    const float value = scale * (static_cast<float>(state >> 40) / (1 << 23) - 1.0f);
+    if (bf16) {
+      static_cast<BF16*>(x)[i] = to_bf16(value);
+    } else {
+      static_cast<float*>(x)[i] = value;
+    }
   }
-}
-inline void fill_random(void* x, int64_t n, bool bf16) {
-  bf16 ? fill_random(static_cast<uint16_t*>(x), n) : fill_random(static_cast<float*>(x), n);
 }
 
 }  // namespace mw::bench

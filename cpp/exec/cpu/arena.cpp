@@ -28,7 +28,8 @@ Arena::Arena(int64_t bytes) : bytes_(bytes) {
   mapping_ = mapping;
   const auto address = reinterpret_cast<uintptr_t>(mapping);
   data_ = reinterpret_cast<std::byte*>((address + kBaseAlignment - 1) / kBaseAlignment * kBaseAlignment);
-  madvise(data_, static_cast<size_t>(mapping_bytes_ - kBaseAlignment), MADV_HUGEPAGE);  // a wish: refusal costs speed only
+  // A wish: refusal costs speed only. A small arena would pay a whole huge page for a few bytes.
+  if (bytes >= kBaseAlignment) madvise(data_, static_cast<size_t>(bytes), MADV_HUGEPAGE);
 }
 
 Arena::~Arena() {
