@@ -5,4 +5,5 @@ PYBIND11_MODULE(_core, module) {
   mw::bind_base(module);
   mw::bind_model(module);
   mw::bind_checkpoint(module);
+  mw::bind_data(module);
 }

@@ -21,12 +21,16 @@ __all__ = [
     "Mesh",
     "Metrics",
     "Model",
+    "PrepareReport",
+    "TokenDataset",
+    "Tokenizer",
     "Trainer",
     "Unigram",
     "UserError",
     "WarmupCosine",
     "WarmupStableDecay",
     "plot_run",
+    "prepare",
 ]
 
 # Names whose modules import NumPy or more: loaded when first asked for.
@@ -36,8 +40,12 @@ _LAZY = {
     "Generator": "meshwright.generator",
     "Mesh": "meshwright.mesh",
     "Model": "meshwright.model",
+    "PrepareReport": "meshwright.data",
+    "TokenDataset": "meshwright.data",
+    "Tokenizer": "meshwright.data",
     "Trainer": "meshwright.trainer",
     "Unigram": "meshwright.baselines",
+    "prepare": "meshwright.data",
 }
 
 

@@ -8,7 +8,7 @@ from meshwright.cli.parser import Config
 def run(config: Config) -> None:
     import meshwright as mw
 
-    mw.prepare(
+    report = mw.prepare(
         config["inputs"],
         config["output"],
         tokenizer=config["tokenizer"],
@@ -17,3 +17,4 @@ def run(config: Config) -> None:
         field=config["field"],
         seed=config["seed"],
     )
+    print(report)
