@@ -67,11 +67,13 @@ class TokenDataset:
 
     @property
     def vocab_size(self) -> int:
-        return self.folders[0].vocab_size
+        size: int = self.folders[0].vocab_size
+        return size
 
     @property
     def eos_token_id(self) -> int | None:
-        return self.folders[0].eos_id
+        token: int | None = self.folders[0].eos_id
+        return token
 
     @property
     def num_tokens(self) -> int:
@@ -93,7 +95,8 @@ class TokenDataset:
 
     @property
     def samples_per_epoch(self) -> int:
-        return self._loader.samples_per_epoch
+        samples: int = self._loader.samples_per_epoch
+        return samples
 
     @property
     def tokens_per_epoch(self) -> int:
@@ -113,8 +116,11 @@ class TokenDataset:
         """Rows [first, first + count) of the batch of `step`: a pure function of its arguments and the seed."""
         rows = self.batch_size - first if count is None else count
         if step < 0 or first < 0 or rows < 0 or first + rows > self.batch_size:
-            raise UserError(f"batch: expected a step of at least 0 and rows within {self.batch_size}, found step {step}, rows {first}..{first + rows}")
-        return self._loader.read(step * self.batch_size + first, rows)
+            raise UserError(
+                f"batch: expected a step of at least 0 and rows within {self.batch_size}, found step {step}, rows {first}..{first + rows}"
+            )
+        batch: Batch = self._loader.read(step * self.batch_size + first, rows)
+        return batch
 
     def __iter__(self) -> Iterator[Batch]:
         return self.rows()

@@ -1,8 +1,8 @@
 """Documents out of files, folders and iterables, a piece at a time.
 
-    for source in find_sources(["book.txt", "notes/"]):
-        for document in documents(source, field="text"):
-            for piece in document.open(): ...
+for source in find_sources(["book.txt", "notes/"]):
+    for document in documents(source, field="text"):
+        for piece in document.open(): ...
 """
 
 from __future__ import annotations
@@ -118,9 +118,11 @@ def _nearest(path: Path) -> str:
 
 def _open(source: Source) -> IO[bytes]:
     try:
-        return gzip.open(source.path, "rb") if source.packed else open(source.path, "rb")
+        file: Any = gzip.open(source.path, "rb") if source.packed else open(source.path, "rb")
     except OSError as error:
         raise UserError(f"{source.path}: cannot be opened: {error.strerror}") from None
+    opened: IO[bytes] = file
+    return opened
 
 
 def _read_from(file: IO[bytes], source: Source, read: Callable[[], bytes]) -> bytes:
@@ -167,7 +169,9 @@ def _from_lines(source: Source, field: str) -> Iterator[Document]:
             try:
                 item = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
             except UnicodeDecodeError as error:
-                raise UserError(f"{where}: expected UTF-8, found the byte 0x{error.object[error.start]:02x} at byte {error.start}") from None
+                raise UserError(
+                    f"{where}: expected UTF-8, found the byte 0x{error.object[error.start]:02x} at byte {error.start}"
+                ) from None
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{where}: expected one JSON object per line, found {error}") from None
             yield _of_text(f"{source.name}:{number}", text_in(item, field, where))
@@ -203,7 +207,9 @@ def _from_parquet(source: Source, field: str) -> Iterator[Document]:
         import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
-        raise UserError(f'{source.path}: reading parquet needs pyarrow, which is not installed: pip install "meshwright[parquet]"') from None
+        raise UserError(
+            f'{source.path}: reading parquet needs pyarrow, which is not installed: pip install "meshwright[parquet]"'
+        ) from None
     if source.packed:
         raise UserError(f"{source.path}: expected parquet as it is (it compresses itself), found it packed with gzip")
     try:

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Union
+from typing import Any
 
 from meshwright._core import DataFolder, SplitWriter, UserError, make_folders, sync_folder, write_durably
 from meshwright.data.documents import PathLike, Source, documents, find_sources, text_in
@@ -23,7 +23,7 @@ from meshwright.data.tokenizer import TOKENIZER, Tokenizer
 DATASET = "dataset.json"
 LEAST_CHARACTERS, MOST_CHARACTERS = 1 << 18, 1 << 24  # of a piece that is encoded by itself, where the text may be cut
 BATCH_CHARACTERS, BATCH_PIECES = 1 << 22, 4096  # encoded by one call, by all threads
-Validation = Union[float, Callable[[str], bool], Sequence[PathLike]]
+Validation = float | Callable[[str], bool] | Sequence[PathLike]
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def prepare(
     field: the field of JSON objects and dicts, or the column of parquet files, that holds the text.
 
     Memory stays bounded: a shard, or the longest document's tokens, and for tokenizers other than byte-level BPE its text.
-    Raises UserError: missing input (with the nearest names), nothing to read, a file that is not UTF-8 text, a missing field, an output that
-    cannot be made or is something else, a full disk. What was written so far is removed.
+    Raises UserError: missing input (with the nearest names), nothing to read, a file that is not UTF-8 text, a missing field, an output
+    that cannot be made or is something else, a full disk. What was written so far is removed.
     """
     start = time.monotonic()
     target = Path(os.path.abspath(output))
@@ -176,7 +176,11 @@ def _plan(inputs: Any, validation: Validation, field: str, seed: int, unfinished
         rule = _rule(sources, validation, field, seed)
         plan = [(source, rule) for source in sources]
     if not plan:
-        listed = ", ".join(map(str, [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)[:5])) if _are_paths(inputs) else "inputs"
+        listed = (
+            ", ".join(map(str, [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)[:5]))
+            if _are_paths(inputs)
+            else "inputs"
+        )
         raise UserError(f"expected text to prepare, found no file of a known kind in {listed or 'an empty list'} ({passed_over} others)")
     return plan, passed_over
 
@@ -285,7 +289,9 @@ def _check_splits(splits: dict[str, Any], validation: Validation, shown: str) ->
     if not any(split["text_bytes"] for split in splits.values()):
         raise UserError(f"{shown}: expected text to prepare, found only empty documents")
     if not splits[TRAIN]["num_tokens"]:
-        raise UserError(f"{shown}: expected documents to train on, found all of them held back by validation={_shown_validation(validation)}")
+        raise UserError(
+            f"{shown}: expected documents to train on, found all of them held back by validation={_shown_validation(validation)}"
+        )
     if validation != 0 and not splits[VALIDATION]["num_tokens"]:
         raise UserError(
             f"{shown}: expected validation={_shown_validation(validation)} to hold back something, found none of "
@@ -332,9 +338,12 @@ def _existing(target: Path, shown: str, settings: dict[str, Any]) -> PrepareRepo
     other = [key for key in settings if json.loads(json.dumps(settings[key])) != found.get(key)]
     if other:
         listed = "; ".join(
-            "other or changed input files" if key == "inputs" else f"{key}={settings[key]!r} where it has {found.get(key)!r}" for key in other
+            "other or changed input files" if key == "inputs" else f"{key}={settings[key]!r} where it has {found.get(key)!r}"
+            for key in other
         )
-        raise UserError(f"{shown}: expected no other data set in the output, found one made with {listed}; use another output or overwrite=True")
+        raise UserError(
+            f"{shown}: expected no other data set in the output, found one made with {listed}; use another output or overwrite=True"
+        )
     return report
 
 

@@ -59,7 +59,9 @@ class Tokenizer:
                 )
             file = file / TOKENIZER
         if not file.is_file():
-            raise UserError(f"tokenizer: expected 'train', a {TOKENIZER} or a folder with one, found {os.fspath(path)!r}, which does not exist")
+            raise UserError(
+                f"tokenizer: expected 'train', a {TOKENIZER} or a folder with one, found {os.fspath(path)!r}, which does not exist"
+            )
         files = {TOKENIZER: _read(file)}
         for name in COMPANIONS:
             if (file.parent / name).is_file():
