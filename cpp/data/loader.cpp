@@ -42,7 +42,9 @@ Loader::Loader(std::vector<DataSource> sources, LoaderSettings settings)
       throw UserError(concat_text(printable(split.name(), 1000), ": expected the vocabulary size ", sources_[0].split->vocab_size(), " of ",
                                   printable(sources_[0].split->name(), 1000), ", found ", split.vocab_size()));
     }
-    starts_.push_back(starts_.back() + (settings.shuffle ? split.num_tokens() / seq : (split.num_tokens() - 1) / seq + 1));
+    // In order, the split's last token makes no row of its own: it has no target.
+    const int64_t in_order = std::max<int64_t>(1, (split.num_tokens() - 1 + seq - 1) / seq);
+    starts_.push_back(starts_.back() + (settings.shuffle ? split.num_tokens() / seq : in_order));
   }
 }
 

@@ -133,8 +133,8 @@ TEST(data, loader_in_order_asks_for_every_target_once) {
       targets.insert(batch.targets[i]);
       ++num_targets;
     }
-    EXPECT_EQ(inputs.size(), size_t{563});
-    EXPECT_EQ(num_targets, 563 - split->num_documents());  // all but each document's first token
+    EXPECT_EQ(inputs.size(), size_t{562 % seq == 0 ? 562u : 563u});  // the last token alone makes no row
+    EXPECT_EQ(num_targets, 563 - split->num_documents());            // all but each document's first token
     EXPECT_EQ(static_cast<int64_t>(targets.size()), num_targets);
     for (const int64_t start : split->document_starts()) EXPECT(!targets.contains(static_cast<int32_t>(start)));
   }
