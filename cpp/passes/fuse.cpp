@@ -100,7 +100,7 @@ class ChainFuser {
   }
 
  private:
-  static bool is_scalar_constant(const Program& program, const Op& op) { return op.def->name == "constant" && program.type(op.results[0]).dims.empty(); }
+  static bool is_scalar_constant(const Program& program, const Op& op) { return op.def->name == "constant" && program.type(op.results[0]) == Type{DType::kF32, {}}; }
   bool may_join(const Op& op) const { return op.results.size() == 1 && op.def->elementwise && fits_chain(*op.def, op.attributes) && !op.operands.empty(); }
 
   // Op i joins the only op that reads its result when both run over the same dims.

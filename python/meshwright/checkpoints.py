@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 def small_files(model: Model, dtype: str) -> list[tuple[str, bytes]]:
     """config.json, generation_config.json and the tokenizer's files."""
     files = [("config.json", _core.huggingface_config_text(model._config_text, dtype).encode())]
-    eos = model.config.eos_token_ids
-    if not eos and model.tokenizer is not None and model.tokenizer.eos_token_id is not None:
-        eos = [model.tokenizer.eos_token_id]
+    eos = model.eos_token_ids
     generation = {
         "eos_token_id": eos[0] if len(eos) == 1 else eos,
         "bos_token_id": model.config.bos_token_id,

@@ -133,11 +133,7 @@ class Generator:
         if asked is None:
             return []
         if asked == "model":
-            own = list(self.model.config.eos_token_ids)
-            tokenizer = self.model.tokenizer
-            if not own and tokenizer is not None and tokenizer.eos_token_id is not None:
-                own = [tokenizer.eos_token_id]
-            return own
+            return self.model.eos_token_ids
         if isinstance(asked, int):
             return [asked]
         if isinstance(asked, str):

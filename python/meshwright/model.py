@@ -152,6 +152,14 @@ class Model:
         return ModelConfig.from_text(self._config_text)
 
     @property
+    def eos_token_ids(self) -> list[int]:
+        """Tokens that end a text: the configuration's, else the tokenizer's."""
+        own = self.config.eos_token_id
+        if own is None and self.tokenizer is not None:
+            own = self.tokenizer.eos_token_id
+        return [] if own is None else [own] if isinstance(own, int) else list(own)
+
+    @property
     def num_parameters(self) -> int:
         """Elements of all tensors; a tied head counts once."""
         return sum(int(np.prod(shape)) for shape in self._shapes.values())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import meshwright as mw
 import numpy as np
 import pytest
-
-import meshwright as mw
 
 CONFIG = dict(
     family="llama",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import meshwright as mw
 import numpy as np
 import pytest
 import torch
 from parity.reference_models import make_batch, make_model, save_model
-
-import meshwright as mw
 
 STEPS = 50
 CASE = "llama_gqa_llama3_rope"

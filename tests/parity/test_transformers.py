@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 
+import meshwright as mw
 import numpy as np
 import pytest
 import torch
 import transformers
 from parity.reference_models import CASES, VOCAB, gradients, make_batch, make_model, make_padding, save_model
-
-import meshwright as mw
 
 SHAPES = [(3, 24), (1, 37), (5, 2)]
 
