@@ -1,7 +1,7 @@
 #include "ir/attributes.h"
 
 #include <algorithm>
-#include <cstdio>
+#include <charconv>
 
 #include "base/error.h"
 
@@ -21,22 +21,29 @@ std::string quoted(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {
     if (c == '"' || c == '\\') out += '\\';
-    out += c;
+    c == '\n' ? out += "\\n" : out += c;  // a Program is read line by line
   }
   return out + '"';
 }
 
 std::string shown(double x) {
   char buffer[40];
-  for (const int digits : {6, 9, 17}) {  // the shortest of three that reads back exactly
-    std::snprintf(buffer, sizeof buffer, "%.*g", digits, x);
+  std::string_view text;
+  for (const int digits : {6, 9, 17}) {  // the shortest of three that reads back exactly; to_chars knows no locale
+    text = {buffer, std::to_chars(buffer, buffer + sizeof buffer, x, std::chars_format::general, digits).ptr};
     double back = 0;
-    std::sscanf(buffer, "%lf", &back);
+    std::from_chars(text.begin(), text.end(), back);
     if (back == x) break;
   }
-  std::string text = buffer;
-  if (text.find_first_of(".einf") == std::string::npos) text += ".0";
-  return text;
+  return std::string(text) + (text.find_first_of(".einf") == std::string_view::npos ? ".0" : "");
+}
+
+// "[]" reads as either kind of list.
+bool is_empty_list(const AttributeValue* value) {
+  if (!value) return false;
+  const auto* names = std::get_if<std::vector<std::string>>(value);
+  const auto* integers = std::get_if<std::vector<int64_t>>(value);
+  return (names && names->empty()) || (integers && integers->empty());
 }
 
 template <typename T, typename Show>
@@ -81,13 +88,11 @@ double Attributes::number(std::string_view name) const {
 }
 const std::string& Attributes::text(std::string_view name) const { return get<std::string>(*this, name, "a text"); }
 std::vector<int64_t> Attributes::integers(std::string_view name) const {
-  const AttributeValue* value = find(name);
-  if (value && to_string(*value) == "[]") return {};
+  if (is_empty_list(find(name))) return {};
   return get<std::vector<int64_t>>(*this, name, "a list of integers");
 }
 std::vector<std::string> Attributes::names(std::string_view name) const {
-  const AttributeValue* value = find(name);
-  if (value && to_string(*value) == "[]") return {};
+  if (is_empty_list(find(name))) return {};
   return get<std::vector<std::string>>(*this, name, "a list of names");
 }
 
@@ -97,7 +102,9 @@ std::string to_string(const AttributeValue& value) {
     std::string operator()(int64_t x) const { return std::to_string(x); }
     std::string operator()(double x) const { return shown(x); }
     std::string operator()(const std::string& x) const { return quoted(x); }
-    std::string operator()(const std::vector<int64_t>& x) const { return list(x, [](int64_t i) { return std::to_string(i); }); }
+    std::string operator()(const std::vector<int64_t>& x) const {
+      return list(x, [](int64_t i) { return std::to_string(i); });
+    }
     std::string operator()(const std::vector<std::string>& x) const { return list(x, quoted); }
   };
   return std::visit(Shower{}, value);

@@ -22,7 +22,7 @@ struct Signature {
   std::vector<const Type*> results;  // empty while the type rule runs
   const Attributes* attributes = nullptr;
 
-  const Type& operand(size_t i) const { return *operands.at(i); }
+  const Type& operand(size_t i) const;  // UserError when it is missing
   const Type& result(size_t i) const { return *results.at(i); }
   // Operands without the shard offsets that partition appends (attribute `offsets`, one trailing i32 scalar per name).
   size_t num_data_operands() const { return operands.size() - attributes->names_or_empty("offsets").size(); }

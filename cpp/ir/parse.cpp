@@ -46,7 +46,12 @@ class LineReader {
     expect("\"");
     std::string text;
     while (at_ < line_.size() && line_[at_] != '"') {
-      if (line_[at_] == '\\' && at_ + 1 < line_.size()) ++at_;
+      if (line_[at_] == '\\' && at_ + 1 < line_.size()) {
+        ++at_;
+        text += line_[at_] == 'n' ? '\n' : line_[at_];
+        ++at_;
+        continue;
+      }
       text += line_[at_++];
     }
     if (at_ == line_.size()) wrong("a quoted text does not end");
@@ -92,9 +97,9 @@ class LineReader {
       const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), integer);
       if (error == std::errc() && end == text.data() + text.size()) return integer;
     }
-    char* end = nullptr;
-    const double number = std::strtod(text.c_str(), &end);
-    if (text.empty() || *end != '\0') wrong("'" + text + "' is not an attribute value");
+    double number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error != std::errc() || end != text.data() + text.size()) wrong("'" + text + "' is not an attribute value");
     return number;
   }
   AttributeValue list() {
@@ -121,7 +126,9 @@ class LineReader {
 
 class ProgramReader {
  public:
-  explicit ProgramReader(const std::function<const OpDef*(std::string_view)>& find_op) : find_op_(find_op) {}
+  // No text of `most_values` characters makes as many values.
+  ProgramReader(const std::function<const OpDef*(std::string_view)>& find_op, size_t most_values)
+      : find_op_(find_op), most_values_(most_values) {}
 
   void read(LineReader& line) {
     if (line.take("program ")) {
@@ -158,10 +165,9 @@ class ProgramReader {
 
  private:
   static constexpr int32_t kUndefined = -2;
-  static constexpr ValueId kMostValues = 50'000'000;
 
   void define(LineReader& line, ValueId id, Type type, int32_t producer) {
-    if (id >= kMostValues) line.wrong("the value number is too large");
+    if (static_cast<size_t>(id) >= most_values_) line.wrong("the value number %" + std::to_string(id) + " is too large");
     if (static_cast<size_t>(id) >= program_.values.size()) program_.values.resize(static_cast<size_t>(id) + 1, Value{{}, kUndefined});
     Value& value = program_.values[static_cast<size_t>(id)];
     if (value.producer != kUndefined) line.wrong("%" + std::to_string(id) + " is made twice");
@@ -223,6 +229,7 @@ class ProgramReader {
   }
 
   const std::function<const OpDef*(std::string_view)>& find_op_;
+  size_t most_values_;
   Program program_;
   bool closed_ = false;
 };
@@ -230,7 +237,7 @@ class ProgramReader {
 }  // namespace
 
 Program parse_program(std::string_view text, const std::function<const OpDef*(std::string_view)>& find_op) {
-  ProgramReader reader(find_op);
+  ProgramReader reader(find_op, text.size());
   int number = 0;
   while (!text.empty()) {
     const size_t end = std::min(text.find('\n'), text.size());
@@ -239,7 +246,11 @@ Program parse_program(std::string_view text, const std::function<const OpDef*(st
     if (!line.done()) reader.read(line);
   }
   Program program = reader.take();
-  verify(program, "parse");
+  try {
+    verify(program, "parse");
+  } catch (const std::logic_error& error) {  // what would be a pass's mistake is the text's here
+    throw UserError(std::string("program text: ") + error.what());
+  }
   return program;
 }
 

@@ -5,19 +5,26 @@ namespace {
 
 const char* input_word(InputKind kind) {
   switch (kind) {
-    case InputKind::kParameter: return "parameter";
-    case InputKind::kInput: return "input";
-    case InputKind::kState: return "state";
-    case InputKind::kCarried: return "carried";
+    case InputKind::kParameter:
+      return "parameter";
+    case InputKind::kInput:
+      return "input";
+    case InputKind::kState:
+      return "state";
+    case InputKind::kCarried:
+      return "carried";
   }
   return "?";
 }
 
 const char* output_word(OutputKind kind) {
   switch (kind) {
-    case OutputKind::kResult: return "output";
-    case OutputKind::kState: return "write";
-    case OutputKind::kCarried: return "carry";
+    case OutputKind::kResult:
+      return "output";
+    case OutputKind::kState:
+      return "write";
+    case OutputKind::kCarried:
+      return "carry";
   }
   return "?";
 }
@@ -35,7 +42,8 @@ void append_ids(std::string& text, const std::vector<ValueId>& ids) {
 std::string Program::to_text(bool with_sources) const {
   std::string text = "program " + name + " {\n";
   for (const ProgramInput& input : inputs) {
-    text += std::string("  ") + input_word(input.kind) + " %" + std::to_string(input.value) + " \"" + input.name + "\" : " + to_string(type(input.value)) + "\n";
+    text += std::string("  ") + input_word(input.kind) + " %" + std::to_string(input.value) + " " + to_string(AttributeValue(input.name)) +
+            " : " + to_string(type(input.value)) + "\n";
   }
   for (const Op& op : ops) {
     text += "  ";
@@ -55,7 +63,8 @@ std::string Program::to_text(bool with_sources) const {
     text += '\n';
   }
   for (const ProgramOutput& output : outputs) {
-    text += std::string("  ") + output_word(output.kind) + " \"" + output.name + "\" %" + std::to_string(output.value) + "\n";
+    text += std::string("  ") + output_word(output.kind) + " " + to_string(AttributeValue(output.name)) + " %" +
+            std::to_string(output.value) + "\n";
   }
   return text + "}\n";
 }

@@ -52,6 +52,11 @@ std::string Program::describe(const Op& op) const {
   return text;
 }
 
+const Type& Signature::operand(size_t i) const {
+  if (i >= operands.size()) throw UserError("operand " + std::to_string(i) + " is missing: it has " + std::to_string(operands.size()));
+  return *operands[i];
+}
+
 uint64_t program_hash(const Program& program) {
   uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
   for (const char c : program.to_text()) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;

@@ -1,6 +1,7 @@
 #include "ir/type.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 
 #include "base/error.h"
@@ -74,6 +75,8 @@ Type parse_type(std::string_view text) {
     const size_t equal = item.find('=');
     if (equal == std::string_view::npos) throw wrong("a dim is name=size");
     Dim dim{std::string(item.substr(0, equal)), 0};
+    const auto in_name = [](unsigned char c) { return std::isalnum(c) || c == '_'; };
+    if (dim.name.empty() || !std::all_of(dim.name.begin(), dim.name.end(), in_name)) throw wrong("'" + dim.name + "' is not a dim name");
     const std::string_view size = item.substr(equal + 1);
     const auto [end, error] = std::from_chars(size.data(), size.data() + size.size(), dim.size);
     if (error != std::errc() || end != size.data() + size.size()) throw wrong("'" + std::string(size) + "' is not a size");
@@ -92,7 +95,14 @@ std::vector<Dim> without(const Type& type, const std::vector<std::string>& names
 }
 
 void check_dims(const std::vector<Dim>& dims) {
+  constexpr size_t kMostDims = 32;
+  constexpr int64_t kMostElements = int64_t{1} << 48;
+  if (dims.size() > kMostDims)
+    throw UserError("a type of " + std::to_string(dims.size()) + " dims; expected at most " + std::to_string(kMostDims));
+  int64_t elements = 1;
   for (size_t i = 0; i < dims.size(); ++i) {
+    if (dims[i].size > kMostElements / elements) throw UserError(to_string(Type{DType::kF32, dims}) + " has more than 2^48 elements");
+    elements *= std::max<int64_t>(dims[i].size, 1);
     if (dims[i].size < 0) throw UserError("dim '" + dims[i].name + "' has the negative size " + std::to_string(dims[i].size));
     for (size_t j = i + 1; j < dims.size(); ++j) {
       if (dims[i].name == dims[j].name) throw UserError("dim '" + dims[i].name + "' stands twice in " + to_string(Type{DType::kF32, dims}));

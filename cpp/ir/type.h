@@ -41,7 +41,7 @@ Type parse_type(std::string_view text);
 // The dims of `type` without those named.
 std::vector<Dim> without(const Type& type, const std::vector<std::string>& names);
 
-// UserError when a name stands twice or a size is negative.
+// UserError when a name stands twice, a size is negative, or there are more than 32 dims or 2^48 elements (so that no product overflows).
 void check_dims(const std::vector<Dim>& dims);
 
 }  // namespace mw

@@ -11,13 +11,14 @@ namespace {
 
 int64_t parts_of(const Signature& signature) {
   const int64_t parts = signature.attributes->integer("parts");
-  if (parts < 1) throw UserError("'parts' is " + std::to_string(parts) + "; expected 1 or more");
+  if (parts < 1 || parts > INT32_MAX) throw UserError("'parts' is " + std::to_string(parts) + "; expected 1 or more");
   return parts;
 }
 
 Type gathered(Type type, const std::string& dim, int64_t parts) {
-  type.size_of(dim);  // UserError when absent
-  type.dims[static_cast<size_t>(type.index_of(dim))].size *= parts;
+  const int64_t size = type.size_of(dim);
+  if (__builtin_mul_overflow(size, parts, &type.dims[static_cast<size_t>(type.index_of(dim))].size))
+    throw UserError(std::to_string(parts) + " parts of " + to_string(type) + " are too many");
   return type;
 }
 

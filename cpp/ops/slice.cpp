@@ -66,7 +66,9 @@ std::vector<Type> infer_pad(const Signature& signature) {
   const Type& x = signature.operand(0);
   const std::string dim = signature.attributes->text("dim");
   const int64_t before = signature.attributes->integer("before"), after = signature.attributes->integer("after");
-  if (before < 0 || after < 0) throw UserError("a negative number of zeros around dim '" + dim + "' of " + to_string(x));
+  constexpr int64_t kMost = int64_t{1} << 48;
+  if (before < 0 || after < 0 || before > kMost || after > kMost)
+    throw UserError("not a number of zeros to put around dim '" + dim + "' of " + to_string(x));
   return {resized(x, dim, before + x.size_of(dim) + after)};
 }
 

@@ -61,7 +61,7 @@ const OpErrors kSliceErrors("slice", {{{"f32[seq=6]"}, {{"dim", "seq"}, {"size",
 const OpCases kPad("pad", {
     {.name = "both", .operands = {normal("f32[batch=2, seq=3]")}, .attributes = {{"after", int64_t{2}}, {"before", int64_t{1}}, {"dim", "seq"}}, .results = {"f32[batch=2, seq=6]"}},
 });
-const OpErrors kPadErrors("pad", {{{"f32[seq=6]"}, {{"after", int64_t{2}}, {"before", int64_t{-1}}, {"dim", "seq"}}, "a negative number of zeros"}});
+const OpErrors kPadErrors("pad", {{{"f32[seq=6]"}, {{"after", int64_t{2}}, {"before", int64_t{-1}}, {"dim", "seq"}}, "not a number of zeros to put around dim"}});
 
 const OpCases kConcat("concat", {
     {.name = "three", .operands = {normal("f32[batch=2, seq=1, embed=2]"), normal("f32[batch=2, seq=3, embed=2]"), normal("f32[batch=2, seq=2, embed=2]")}, .attributes = {{"dim", "seq"}}, .results = {"f32[batch=2, seq=6, embed=2]"}},
