@@ -57,7 +57,7 @@ std::vector<Tensor> Builder::append(const OpDef& def, const std::vector<Tensor>&
   op.pass = pass_;
   std::vector<Type> types;
   try {
-    types = def.infer(program_.signature(op));
+    types = infer_types(def, program_.signature(op));
     for (const Type& type : types) {
       check_dims(type.dims);
       check_names(type);

@@ -73,7 +73,9 @@ struct OpDef {
   std::string_view name;
   std::string_view doc;  // formula and source, in a paragraph
 
-  // Type rule. UserError says which dims were expected and found.
+  // Operands before the offsets; -1: a number that the type rule checks.
+  int num_operands = -1;
+  // Type rule, called through infer_types. UserError says which dims were expected and found.
   std::vector<Type> (*infer)(const Signature&) = nullptr;
   // Role of a dim of the loop space; null: every dim is mapped.
   DimRole (*role)(const Signature&, std::string_view dim) = nullptr;
@@ -102,6 +104,9 @@ struct OpDef {
   bool decompose_when_sharded = false;
   bool collective = false;
 };
+
+// The result types: the number of operands and the offsets are checked, then the op's own rule runs.
+std::vector<Type> infer_types(const OpDef& def, const Signature& signature);
 
 Cost default_cost(const Signature& signature);
 // Divides the sizes in the attribute `type`.

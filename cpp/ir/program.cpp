@@ -1,5 +1,7 @@
 #include "ir/program.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace mw {
@@ -61,6 +63,20 @@ uint64_t program_hash(const Program& program) {
   uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
   for (const char c : program.to_text()) hash = (hash ^ static_cast<uint8_t>(c)) * 0x100000001b3;
   return hash;
+}
+
+std::vector<Type> infer_types(const OpDef& def, const Signature& signature) {
+  const size_t found = signature.operands.size(), offsets = signature.attributes->names_or_empty("offsets").size();
+  const size_t wanted = static_cast<size_t>(std::max(def.num_operands, 0)) + offsets;
+  if (found < wanted || (def.num_operands >= 0 && found > wanted)) {
+    throw UserError("it has " + std::to_string(found) + " operands; expected " + (def.num_operands < 0 ? "at least " : "") +
+                    std::to_string(wanted));
+  }
+  for (size_t i = found - offsets; i < found; ++i) {
+    if (signature.operand(i) != Type{DType::kI32, {}})
+      throw UserError("operand " + std::to_string(i) + ", an offset, is " + to_string(signature.operand(i)) + "; expected i32[]");
+  }
+  return def.infer(signature);
 }
 
 Cost default_cost(const Signature& signature) {

@@ -45,16 +45,19 @@ void verify_types(const Program& program, std::string_view after) {
     signature.results.clear();
     std::vector<Type> types;
     try {
-      types = op.def->infer(signature);
+      types = infer_types(*op.def, signature);
     } catch (const UserError& error) {
       broken(after, program.describe(op), error.what());
     }
     if (types.size() != op.results.size()) {
-      broken(after, program.describe(op), "it has " + std::to_string(op.results.size()) + " results where its rule makes " + std::to_string(types.size()));
+      broken(after, program.describe(op),
+             "it has " + std::to_string(op.results.size()) + " results where its rule makes " + std::to_string(types.size()));
     }
     for (size_t i = 0; i < types.size(); ++i) {
       if (types[i] != program.type(op.results[i])) {
-        broken(after, program.describe(op), "result " + std::to_string(i) + " is " + to_string(program.type(op.results[i])) + " where its rule makes " + to_string(types[i]));
+        broken(after, program.describe(op),
+               "result " + std::to_string(i) + " is " + to_string(program.type(op.results[i])) + " where its rule makes " +
+                   to_string(types[i]));
       }
     }
   }
@@ -71,7 +74,8 @@ void verify_states(const Program& program, std::string_view after) {
       broken(after, "output '" + output.name + "'", "only states and parameters are written");
     }
     if (program.type(input->value) != program.type(output.value)) {
-      broken(after, "output '" + output.name + "'", "the new version is " + to_string(program.type(output.value)) + ", the old one " + to_string(program.type(input->value)));
+      broken(after, "output '" + output.name + "'",
+             "the new version is " + to_string(program.type(output.value)) + ", the old one " + to_string(program.type(input->value)));
     }
     written[input->value] = program.values[static_cast<size_t>(output.value)].producer;
   }

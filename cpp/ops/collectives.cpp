@@ -63,8 +63,15 @@ void reference(const ReferenceContext& context) {
   if (!context.operands.empty()) context.result(0).data = context.operand(0).data;
 }
 
-constexpr OpDef def(std::string_view name, std::string_view doc, std::vector<Type> (*infer)(const Signature&), bool collective = true) {
-  return {.name = name, .doc = doc, .infer = infer, .role = role, .cost = moves_only, .reference = reference, .collective = collective};
+constexpr OpDef def(std::string_view name, std::string_view doc, std::vector<Type> (*infer)(const Signature&), int num_operands = 1) {
+  return {.name = name,
+          .doc = doc,
+          .num_operands = num_operands,
+          .infer = infer,
+          .role = role,
+          .cost = moves_only,
+          .reference = reference,
+          .collective = true};
 }
 
 constexpr std::array<OpDef, 6> kDefs{
@@ -73,7 +80,8 @@ constexpr std::array<OpDef, 6> kDefs{
     def("all_reduce", "The sum or max over all parts", infer_all_reduce),
     def("all_to_all", "`split_dim` in pieces, one to each part; what arrives one after another along `concat_dim`", infer_all_to_all),
     def("shard_slice", "This rank's shard along `dim` of a value that every part holds; nothing is sent", infer_scatter),
-    def("shard_offset", "The first global index of this rank's shard of a dim: its position among the parts times `size`", infer_offset)};
+    def("shard_offset", "The first global index of this rank's shard of a dim: its position among the parts times `size`", infer_offset,
+        0)};
 
 }  // namespace
 

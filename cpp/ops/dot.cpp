@@ -79,7 +79,7 @@ void reference(const ReferenceContext& context) {
 const std::array<OpDef, 1> kDefs{OpDef{.name = "dot",
                                        .doc = "y = sum over the contracted dims of a * b; dims in both operands that are not contracted are batch dims. With `accumulate`, a third operand is added, which the "
                                               "result may overwrite.",
-                                       .infer = infer,
+                                       .num_operands = 2, .infer = infer,
                                        .role = role,
                                        .gradient = gradient,
                                        .cost = cost,

@@ -181,7 +181,7 @@ bool linear_numerator(const Signature& signature, size_t operand) { return opera
 template <size_t index>
 OpDef row_def() {
   const Row& row = rows()[index];
-  OpDef def{.name = row.name, .doc = row.doc};
+  OpDef def{.name = row.name, .doc = row.doc, .num_operands = row.arity};
   def.infer = row.result == ResultKind::kBool ? infer_elementwise<ResultKind::kBool> : infer_elementwise<ResultKind::kSame>;
   def.gradient = row.gradient_a ? gradient_row<index> : nullptr;
   def.reference = reference_row<index>;
@@ -249,10 +249,10 @@ std::span<const OpDef> elementwise_ops() {
   static const std::vector<OpDef> defs = [] {
     MW_CHECK(rows().size() == kRows, "kRows counts the rows of the elementwise table: ", rows().size());
     std::vector<OpDef> all = row_defs(std::make_index_sequence<kRows>());
-    all.push_back({.name = "select", .doc = "y = a where the condition is not 0, else b", .infer = infer_select, .gradient = gradient_select, .reference = reference_select, .elementwise = true});
-    all.push_back({.name = "cast", .doc = "y = a in another dtype; floats round to nearest even, to an integer towards zero", .infer = infer_cast, .gradient = gradient_cast,
+    all.push_back({.name = "select", .doc = "y = a where the condition is not 0, else b", .num_operands = 3, .infer = infer_select, .gradient = gradient_select, .reference = reference_select, .elementwise = true});
+    all.push_back({.name = "cast", .doc = "y = a in another dtype; floats round to nearest even, to an integer towards zero", .num_operands = 1, .infer = infer_cast, .gradient = gradient_cast,
                    .reference = reference_cast, .elementwise = true, .jointly_linear = widens});
-    all.push_back({.name = "constant", .doc = "One number, the same at every index", .infer = infer_constant, .reference = reference_constant, .elementwise = true, .localize = localize_type});
+    all.push_back({.name = "constant", .doc = "One number, the same at every index", .num_operands = 0, .infer = infer_constant, .reference = reference_constant, .elementwise = true, .localize = localize_type});
     return all;
   }();
   return defs;

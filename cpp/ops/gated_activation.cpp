@@ -92,7 +92,7 @@ Cost cost(const Signature& signature) {
 const std::array<OpDef, 2> kDefs{
     OpDef{.name = "gated_activation",
           .doc = "y = act(gate) * up (Shazeer 2020); kind: silu, gelu_tanh, gelu_erf, relu.",
-          .infer = infer,
+          .num_operands = 2, .infer = infer,
           .gradient = gradient,
           .cost = cost<6>,
           .reference = reference,
@@ -100,7 +100,7 @@ const std::array<OpDef, 2> kDefs{
           .elementwise = true},
     OpDef{.name = "gated_activation_gradient",
           .doc = "gate, up, dy -> dgate = dy up act'(gate), dup = dy act(gate).",
-          .infer = infer_gradient,
+          .num_operands = 3, .infer = infer_gradient,
           .cost = cost<12>,
           .reference = reference_gradient,
           .decompose = decompose_gradient,

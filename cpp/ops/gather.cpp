@@ -116,6 +116,7 @@ void reference_scatter(const ReferenceContext& context) {
 constexpr std::array<OpDef, 2> kDefs{
     OpDef{.name = "gather_rows",
           .doc = "y[ids' dims.., other dims..] = table[ids]; an id outside the table, or the shard of it, gives zeros",
+          .num_operands = 2,
           .infer = infer_gather,
           .role = role_gather,
           .gradient = gradient_gather,
@@ -125,6 +126,7 @@ constexpr std::array<OpDef, 2> kDefs{
     OpDef{
         .name = "scatter_rows",
         .doc = "A table of zeros to which each row of x is added at its id, formed in FP32 or better; an id outside the table adds nothing",
+        .num_operands = 2,
         .infer = infer_scatter,
         .role = role_scatter,
         .gradient = gradient_scatter,

@@ -62,6 +62,7 @@ constexpr std::array<OpDef, 1> kDefs{OpDef{
     .name = "top_k",
     .doc =
         "The k largest elements along `dim`, largest first, the lowest index first at a tie (a NaN is larger than all); and their indices",
+    .num_operands = 1,
     .infer = infer,
     .role = role,
     .gradient = gradient,

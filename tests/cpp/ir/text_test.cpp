@@ -157,7 +157,7 @@ TEST(ir, program_text_that_breaks_a_rule_is_a_user_error) {
   EXPECT_ERROR(
       UserError, { parse(kX + "  %1 = exp(%0) : f32[seq=5]\n"); },
       "program text: after parse: exp: result 0 is f32[seq=5] where its rule makes f32[seq=4]");
-  EXPECT_ERROR(UserError, { parse(kX + "  %1 = exp() : f32[seq=4]\n"); }, "exp: operand 0 is missing: it has 0");
+  EXPECT_ERROR(UserError, { parse(kX + "  %1 = exp() : f32[seq=4]\n"); }, "exp: it has 0 operands; expected 1");
   EXPECT_ERROR(UserError, { parse(kX + "  %1 = reduce_sum(%0) : f32[]\n"); }, "attribute 'dims' is missing");
   EXPECT_ERROR(UserError, { parse(kX + "  %1 = reduce_sum(%0) {dims=3} : f32[]\n"); }, "attribute 'dims' is not a list of names");
 }

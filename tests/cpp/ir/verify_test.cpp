@@ -56,12 +56,9 @@ TEST(ir, verify_checks_producers_and_definitions) {
 }
 
 TEST(ir, verify_runs_every_type_rule) {
-  expect_broken(
-      [](Program& p) {
-        p.ops[1].operands.pop_back();
-        p.values[1].type = Type{DType::kF32, {{"batch", 2}}};
-      },
-      "add at head");
+  expect_broken([](Program& p) { p.ops[1].operands.pop_back(); }, "add at head (model.py:4): it has 1 operands; expected 2");
+  expect_broken([](Program& p) { p.ops[0].attributes.set("offsets", std::vector<std::string>{"seq"}); }, "exp at head",
+                "it has 1 operands; expected 2");
   expect_broken([](Program& p) { p.values[1].type = Type{DType::kF32, {{"seq", 5}}}; }, "add at head (model.py:4): operands",
                 "dim 'seq' has two sizes");
   expect_broken(

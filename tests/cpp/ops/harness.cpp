@@ -138,7 +138,7 @@ std::vector<HostArray> evaluate_op_reference(const OpDef& def, const Attributes&
     context.operands.push_back(&operand);
   }
   std::vector<HostArray> results;
-  for (Type& type : def.infer(signature)) {
+  for (Type& type : infer_types(def, signature)) {
     const size_t count = static_cast<size_t>(type.elements());
     results.push_back({std::move(type), std::vector<double>(count, 0.0)});
   }
