@@ -157,7 +157,8 @@ const std::array<OpDef, 2> kDefs{
           .num_operands = 4, .infer = infer_write,
           .role = role_write,
           .cost = cost_write,
-          .reference = reference_write},
+          .reference = reference_write,
+          .in_place = {0, -1, -1, -1}},
     OpDef{.name = "cached_attention",
           .doc = "Attention of each token to the keys j <= positions (window: j > positions - window) of its own slot of the caches; 0 for "
                  "a negative slot.",

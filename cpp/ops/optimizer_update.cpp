@@ -147,13 +147,15 @@ const std::array<OpDef, 3> kDefs{
           .num_operands = 8, .infer = infer_adamw,
           .cost = cost_update<15>,
           .reference = reference_adamw,
-          .decompose = decompose_adamw},
+          .decompose = decompose_adamw,
+          .in_place = {0, 2, 3, -1}},
     OpDef{.name = "sgd",
           .doc = "SGD in torch's arithmetic: g = scale gradient + decay w; b = momentum b + g; w = w - lr b.",
           .num_operands = 5, .infer = infer_sgd,
           .cost = cost_update<7>,
           .reference = reference_sgd,
-          .decompose = decompose_sgd},
+          .decompose = decompose_sgd,
+          .in_place = {0, 2, -1, -1}},
 };
 
 }  // namespace

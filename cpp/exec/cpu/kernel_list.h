@@ -1,4 +1,4 @@
-// The kernel list: one row per file in exec/cpu/kernels that adapts kernels to ops. Each defines
+// The kernel list: one row per file exec/cpu/kernels/ops_NAME.cpp, which adapts kernels to ops. Each defines
 // `void NAME_kernels(KernelTable&)`, which names its ops.
 #pragma once
 #include <string_view>
@@ -6,7 +6,19 @@
 
 #include "exec/cpu/kernel.h"
 
-#define MW_KERNEL_FAMILIES(ROW)
+#define MW_KERNEL_FAMILIES(ROW) \
+  ROW(elementwise_kernels)      \
+  ROW(dot_kernels)              \
+  ROW(shape_kernels)            \
+  ROW(reduce_kernels)           \
+  ROW(norm_kernels)             \
+  ROW(rope_kernels)             \
+  ROW(gated_activation_kernels) \
+  ROW(gather_kernels)           \
+  ROW(random_kernels)           \
+  ROW(optimizer_kernels)        \
+  ROW(cross_entropy_kernels)    \
+  ROW(attention_kernels)
 
 namespace mw::cpu {
 

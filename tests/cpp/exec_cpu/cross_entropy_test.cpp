@@ -69,7 +69,6 @@ Results naive(const Problem& p) {
     r.target_logit[i] = p.mine(i) ? logits[p.targets[i] - t.offset] : 0.0;
     const bool ignored = p.targets[i] < 0;
     r.nll[i] = ignored ? 0.0 : r.lse[i] - r.target_logit[i];
-    if (ignored) continue;
     for (int64_t v = 0; v < t.vocab; ++v) {
       const double g = p.scale[i] * (std::exp(logits[v] - r.lse[i]) - (p.mine(i) && v == p.targets[i] - t.offset ? 1.0 : 0.0));
       for (int64_t d = 0; d < t.embed; ++d) {

@@ -1,7 +1,7 @@
 // Scaled dot-product attention without a seq x seq tensor; q heads share kv heads in groups (GQA, MQA).
 //   out[b, i, h, g] = sum_j softmax_j(scale * q[b, i, h, g] . k[b, j, h]) v[b, j, h]       over the j that i may see
 // Query i sees key j if, where asked for, j <= i + offset (causal), j > i + offset - window (window > 0; it works without causal too) and
-// their segment ids are equal. A query that sees nothing has out 0 and lse -infinity.
+// their segment ids are equal. A query that sees nothing has out 0 and lse -1e30.
 //
 //   Attention a{.batch = 8, .seq = 256, .kv_seq = 256, .kv_heads = 4, .q_per_kv = 3, .head_dim = 64, .value_dim = 64, .type = kF32,
 //               .q = q, .k = k, .v = v, .scale = 0.125f, .causal = true};

@@ -211,7 +211,7 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
                           width, true);
   }
   for (int i = 0; i < q.count; ++i) {
-    if (q.lse[i] != nullptr) *q.lse[i] = sum[i] == 0 ? -kInfinity : largest[i] + __builtin_logf(sum[i]);
+    if (q.lse[i] != nullptr) *q.lse[i] = sum[i] == 0 ? kNothingSeen : largest[i] + __builtin_logf(sum[i]);
     sum[i] = sum[i] == 0 ? 0 : 1 / sum[i];
   }
   store_transposed<T>(q.out, out, out_rows, q.count, width, dv, sum);

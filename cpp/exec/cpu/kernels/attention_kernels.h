@@ -6,6 +6,8 @@
 
 namespace mw {
 
+inline constexpr float kNothingSeen = -1e30f;  // lse of a query that sees no key: finite, so that it can be merged and checked
+
 inline constexpr int kQueryLanes = 32;
 
 // The keys and values of one head. `rows` are read along the head, `columns` (for products over keys) down the keys: the same memory for

@@ -24,8 +24,11 @@ struct Loops {
     for (int dim = 0; dim < call.rank; ++dim) {
       if (call.sizes[dim] != 1) order[dims++] = dim;
     }
-    std::stable_sort(order.begin(), order.begin() + dims,
-                     [&](int a, int b) { return call.destination_strides[a] > call.destination_strides[b]; });
+    // std::stable_sort would allocate.
+    std::sort(order.begin(), order.begin() + dims, [&](int a, int b) {
+      const int64_t step_a = call.destination_strides[a], step_b = call.destination_strides[b];
+      return step_a != step_b ? step_a > step_b : a < b;
+    });
     for (int i = 0; i < dims; ++i) {
       const int64_t size = call.sizes[order[i]], from = call.source_strides[order[i]], to = call.destination_strides[order[i]];
       if (rank > 0 && source[rank - 1] == from * size && destination[rank - 1] == to * size) {
@@ -190,6 +193,10 @@ void strided_copy(ThreadPool& pool, Isa isa, const CopyCall& call) {
     }
   }
   copy_lines(pool, isa, call, loops);
+}
+
+void copy_bytes(ThreadPool& pool, Isa isa, const void* source, void* destination, int64_t bytes) {
+  strided_copy(pool, isa, {source, DType::kU8, destination, DType::kU8, {bytes}, {1}, {1}, 1});
 }
 
 void fill(ThreadPool& pool, Isa isa, DType dtype, void* destination, int64_t count, double value) {

@@ -27,6 +27,7 @@ struct CopyCall {
   int rank;
 };
 void strided_copy(ThreadPool& pool, Isa isa, const CopyCall& call);
+void copy_bytes(ThreadPool& pool, Isa isa, const void* source, void* destination, int64_t bytes);
 
 // destination[0..count) = value, rounded to dtype.
 void fill(ThreadPool& pool, Isa isa, DType dtype, void* destination, int64_t count, double value);

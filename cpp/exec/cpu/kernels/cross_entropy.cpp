@@ -95,7 +95,7 @@ class Run {
       do {
         for (int64_t block = 0; block < c_.vocab; block += kVocabBlock) exponentials(block);
       } while (!sums_are_safe());
-      write_loss(out.lse, out.nll);
+      write_loss(out.lse, nullptr, out.nll);
     }
   }
 
@@ -109,7 +109,7 @@ class Run {
           add_to_dx(block);
         }
       } while (pass_ == CrossEntropyPass::kWithGradients && !sums_are_safe());
-      if (pass_ == CrossEntropyPass::kWithGradients) write_loss(g.lse, g.nll);
+      if (pass_ == CrossEntropyPass::kWithGradients) write_loss(g.lse, g.target_logit, g.nll);
       finish_dx(g);
       add_to_dw(g, g.accumulate_dw || first > 0);
     }
@@ -284,7 +284,7 @@ class Run {
     return safe;
   }
 
-  void write_loss(float* lse, float* nll) {
+  void write_loss(float* lse, float* target_logit, float* nll) {
     const float* reference = floats(layout_.reference);
     const float* sum = floats(layout_.sum);
     for (int64_t i = 0; i < tokens_; ++i) {
@@ -292,6 +292,7 @@ class Run {
       const float target = mine(token) ? floats(layout_.target)[i] : 0.0f;
       const float log_sum = std::log(sum[i]);
       if (lse != nullptr) lse[token] = reference[i] + log_sum;
+      if (target_logit != nullptr) target_logit[token] = target;
       if (nll != nullptr) nll[token] = ignored(token) ? 0.0f : (reference[i] - target) + log_sum;
     }
   }
@@ -302,11 +303,11 @@ class Run {
     pool_.run(ceil_div(tokens_, 16), [&](int64_t group, int) {
       for (int64_t i = group * 16; i < std::min(tokens_, group * 16 + 16); ++i) {
         const int64_t token = first_ + i;
-        const float scale = ignored(token) ? 0.0f : g.scale[token];
+        const float scale = g.scale[token];
         const float factor = pass_ == CrossEntropyPass::kWithGradients && scale != 0.0f ? scale / sum[i] : scale;
         void* dx = static_cast<char*>(g.dx.data) + token * g.dx.row * dtype_bytes(g.dx.type);
         kernels_.combine[kind_of(g.dx.type)][kind_of(c_.w.type)](dx, floats(layout_.dx_sum) + i * layout_.embed_row, factor,
-                                                                 mine(token) && !ignored(token) ? target_row(token) : nullptr, scale,
+                                                                 mine(token) ? target_row(token) : nullptr, scale,
                                                                  c_.embed);
         float* x_scaled = floats(layout_.x_scaled) + i * layout_.embed_row;
         kernels_.scale[kind_of(c_.x.type)](x_scaled, x_row(token), factor, c_.embed);
@@ -345,7 +346,7 @@ class Run {
       }
       for (int64_t token = first_; token < first_ + tokens_; ++token) {
         const int64_t v = c_.targets[token] - c_.vocab_offset;
-        if (ignored(token) || v < begin || v >= end) continue;
+        if (!mine(token) || v < begin || v >= end) continue;
         kernels_.subtract[kind_of(c_.x.type)](g.dw + v * g.dw_row, x_row(token), g.scale[token], c_.embed);
       }
     });

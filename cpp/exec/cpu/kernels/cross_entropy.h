@@ -8,8 +8,8 @@
 // Tokens are taken in chunks. In a chunk the transposed logits pass through the first-level cache; e = exp(logit - reference) is what is
 // kept (vocab x chunk). The reference is the target's logit, so the sum of e is at least 1; a chunk in which an exponent passes +60 is
 // done again with the maxima of those rows. Row factors scale / sum(e) go to dX's rows and to the copy of x that dW is multiplied from.
-// A negative target is ignored: nll 0, gradient 0. With the vocabulary in shards (offset), a target outside [offset, offset + vocab) is
-// some other shard's: target logit 0 and no one-hot term here.
+// A negative target is none: nll 0, and of the gradient only the log-sum-exp's part stays (scale 0 leaves the token out). With the
+// vocabulary in shards (offset), a target outside [offset, offset + vocab) is some other shard's: target logit 0 and no one-hot term here.
 // Results do not depend on the number of threads; a token's lse does not depend on the chunk.
 #pragma once
 #include <cstdint>
@@ -42,14 +42,15 @@ struct CrossEntropy {
 
 struct CrossEntropyForward {
   float* lse;            // of this shard's logits, for every token
-  float* target_logit;   // nullable; 0 where ignored or another shard's
-  float* nll = nullptr;  // nullable; lse - target logit, 0 where ignored (for a vocabulary in one shard)
+  float* target_logit;   // nullable; 0 where there is none or it is another shard's
+  float* nll = nullptr;  // nullable; lse - target logit, 0 without a target (for a vocabulary in one shard)
 };
 
 struct CrossEntropyGradients {
   const float* scale;             // [tokens]: d loss / d nll
   const float* lse_in = nullptr;  // cross_entropy_gradients only: over the whole vocabulary
   float* lse = nullptr;           // with_gradients only, nullable
+  float* target_logit = nullptr;  // with_gradients only, nullable
   float* nll = nullptr;           // with_gradients only, nullable
   RowsOut dx;                     // [tokens, embed]
   float* dw;                      // [vocab, embed]

@@ -1,0 +1,119 @@
+// A running piece allocates nothing: malloc and its kin are interposed in this test program and counted while an Executor runs.
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+
+#include "comm/threads.h"
+#include "exec/cpu/executor.h"
+#include "ops/ops.h"
+#include "passes/pipeline.h"
+#include "runner.h"
+
+namespace {
+
+std::atomic<bool> counting{false};
+std::atomic<int64_t> calls{0};
+
+void count() {
+  if (counting.load(std::memory_order_relaxed)) calls.fetch_add(1, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+// The sanitizers interpose malloc themselves, and under them there is nothing to count here.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kCounts = false;
+#else
+constexpr bool kCounts = true;
+extern "C" {
+void* __libc_malloc(size_t);
+void* __libc_calloc(size_t, size_t);
+void* __libc_realloc(void*, size_t);
+void* __libc_memalign(size_t, size_t);
+
+__attribute__((visibility("default"))) void* malloc(size_t bytes) {
+  count();
+  return __libc_malloc(bytes);
+}
+__attribute__((visibility("default"))) void* calloc(size_t n, size_t bytes) {
+  count();
+  return __libc_calloc(n, bytes);
+}
+__attribute__((visibility("default"))) void* realloc(void* p, size_t bytes) {
+  count();
+  return __libc_realloc(p, bytes);
+}
+__attribute__((visibility("default"))) void* memalign(size_t alignment, size_t bytes) {
+  count();
+  return __libc_memalign(alignment, bytes);
+}
+__attribute__((visibility("default"))) void* aligned_alloc(size_t alignment, size_t bytes) {
+  count();
+  return __libc_memalign(alignment, bytes);
+}
+__attribute__((visibility("default"))) int posix_memalign(void** p, size_t alignment, size_t bytes) {
+  count();
+  *p = __libc_memalign(alignment, bytes);
+  return *p ? 0 : ENOMEM;
+}
+}
+#endif
+
+namespace mw {
+namespace {
+
+// One layer's worth of ops and their gradients' shapes: products, norm, rope, attention, gate, a reduction, a chain, a reorder, look-ups.
+Program example() {
+  Builder b("step");
+  const Dim batch{"batch", 2}, seq{"seq", 16}, embed{"embed", 24}, vocab{"vocab", 40}, kv{"kv_heads", 2}, q{"q_per_kv", 2},
+      head{"head_dim", 8}, mlp{"mlp", 32};
+  const Tensor ids = b.input("input_ids", {DType::kI32, {batch, seq}});
+  const Tensor table = b.parameter("table", {DType::kF32, {vocab, embed}}), norm = b.parameter("norm", {DType::kF32, {embed}});
+  const Tensor wq = b.parameter("wq", {DType::kF32, {kv, q, head, embed}}), wk = b.parameter("wk", {DType::kF32, {kv, head, embed}}),
+               wo = b.parameter("wo", {DType::kF32, {embed, kv, q, head}});
+  const Tensor gate = b.parameter("gate", {DType::kF32, {mlp, embed}}), down = b.parameter("down", {DType::kF32, {embed, mlp}});
+  const Tensor x = gather_rows(table, ids, "vocab");
+  const Tensor n = rms_norm(x, norm, 1e-5);
+  const Tensor positions = iota(b, seq);
+  const Tensor queries = rope(dot(n, wq, {"embed"}), positions, {}),
+               keys = rename(rope(dot(n, wk, {"embed"}), positions, {}), "seq", "kv_seq");
+  const Tensor context = attention(queries, keys, keys, std::nullopt, std::nullopt, {.scale = 0.35});
+  const Tensor y = x + dot(context, wo, {"kv_heads", "q_per_kv", "head_dim"});
+  const Tensor hidden = dot(y, gate, {"embed"});
+  const Tensor z = y + dot(gated_activation(hidden, hidden, "silu"), down, {"mlp"});
+  b.output("loss", reduce_sum(square(z) * 0.5, {"batch", "seq", "embed"}));
+  b.output("transposed", reorder(z, {"embed", "batch", "seq"}));
+  b.output("squares", sum_of_squares({z, table}));
+  const auto [values, indices] = top_k(z, "embed", {"experts", 3});
+  b.output("values", values);
+  b.output("nll", cross_entropy(z, table, ids));
+  return b.take();
+}
+
+}  // namespace
+
+TEST(exec_cpu, a_running_piece_allocates_nothing) {
+  const cpu::KernelEnvironment environment{.isa = chosen_isa(), .threads = 2};
+  PlanOptions options;
+  options.backend = {
+      .workspace_bytes = [&](const Program& program, const Op& op) { return cpu::workspace_bytes(program, op, environment); },
+      .has_kernel = cpu::has_kernel};
+  const Plan plan = plan_single(example(), "step", options);
+  RankMemory memory;
+  memory.reserve(plan);
+  ThreadWorld world(1);
+  cpu::Executor executor(plan, memory, options.mesh, world.rank(0), environment);
+  ThreadPool pool(2);
+  const auto allocations = [&](const auto& body) {
+    calls = 0;
+    counting = true;
+    body();
+    counting = false;
+    return calls.load();
+  };
+  EXPECT_EQ(allocations([] { std::free(std::malloc(8)); }) > 0, kCounts);
+  EXPECT_EQ(allocations([&] { executor.run(0, 0, pool); }), 0);
+  EXPECT_EQ(executor.steps(0).size() > 15, true);
+}
+
+}  // namespace mw
