@@ -44,6 +44,7 @@ class Engine {
 
   const Mesh& mesh() const { return options_.mesh; }
   cpu::KernelEnvironment environment() const;
+  int threads() const { return options_.threads; }
   int threads_per_rank() const;
 
   // Allocates what the Plan needs beyond what is there and binds it. Plans are run one at a time.

@@ -70,11 +70,16 @@ const ParameterSpec& Session::parameter(const std::string& name) const {
 }
 
 void Session::initialize(uint64_t seed) {
+  constexpr int64_t kElementsPerTile = int64_t{1} << 16;
+  ThreadPool pool(engine_->threads());
   std::vector<float> values;
-  std::vector<std::byte> stored;
   for (const ParameterSpec& p : parameters_) {
     values.resize(static_cast<size_t>(p.type.elements()));
-    fill_initial(p, seed, 0, values);
+    const int64_t count = p.type.elements();
+    pool.run((count + kElementsPerTile - 1) / kElementsPerTile, [&](int64_t tile, int) {
+      const int64_t first = tile * kElementsPerTile;
+      fill_initial(p, seed, first, std::span(values).subspan(static_cast<size_t>(first), static_cast<size_t>(std::min(kElementsPerTile, count - first))));
+    });
     write_parameter(p.name, DType::kF32, values.data());
   }
 }
