@@ -16,6 +16,9 @@ namespace {
 bool contains(const std::vector<std::string>& names, std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); }
 
 std::vector<Type> infer(const Signature& signature) {
+  const bool accumulates = signature.attributes->flag_or("accumulate", false);
+  const size_t expected = accumulates ? 3 : 2;
+  if (signature.operands.size() != expected) throw UserError("it has " + std::to_string(signature.operands.size()) + " operands; expected " + std::to_string(expected));
   const Type &a = signature.operand(0), &b = signature.operand(1);
   const std::vector<std::string> contract = signature.attributes->names("contract");
   if (a.dtype != b.dtype || !is_float(a.dtype)) throw UserError("operands " + to_string(a) + " and " + to_string(b) + ": dot wants one float dtype; cast one of them");
@@ -32,7 +35,7 @@ std::vector<Type> infer(const Signature& signature) {
   for (const Dim& dim : b.dims) {
     if (!a.has(dim.name)) result.dims.push_back(dim);
   }
-  if (signature.attributes->flag_or("accumulate", false) && signature.operand(2) != result) {
+  if (accumulates && signature.operand(2) != result) {
     throw UserError("the accumulator is " + to_string(signature.operand(2)) + " but the product " + to_string(result));
   }
   return {result};
@@ -79,7 +82,7 @@ void reference(const ReferenceContext& context) {
 const std::array<OpDef, 1> kDefs{OpDef{.name = "dot",
                                        .doc = "y = sum over the contracted dims of a * b; dims in both operands that are not contracted are batch dims. With `accumulate`, a third operand is added, which the "
                                               "result may overwrite.",
-                                       .num_operands = 2, .infer = infer,
+                                       .infer = infer,
                                        .role = role,
                                        .gradient = gradient,
                                        .cost = cost,

@@ -4,8 +4,12 @@
 #include <cstdlib>
 
 #include "comm/threads.h"
+#include "config/model_lookup.h"
 #include "exec/cpu/executor.h"
+#include "models/programs.h"
+#include "models/registry.h"
 #include "ops/ops.h"
+#include "optim/optimizer.h"
 #include "passes/pipeline.h"
 #include "runner.h"
 
@@ -90,30 +94,61 @@ Program example() {
   return b.take();
 }
 
-}  // namespace
+constexpr int kThreads = 2;
 
-TEST(exec_cpu, a_running_piece_allocates_nothing) {
-  const cpu::KernelEnvironment environment{.isa = chosen_isa(), .threads = 2};
+PlanOptions options_for(const cpu::KernelEnvironment& environment) {
   PlanOptions options;
   options.backend = {
-      .workspace_bytes = [&](const Program& program, const Op& op) { return cpu::workspace_bytes(program, op, environment); },
+      .workspace_bytes = [environment](const Program& program, const Op& op) { return cpu::workspace_bytes(program, op, environment); },
       .has_kernel = cpu::has_kernel};
-  const Plan plan = plan_single(example(), "step", options);
+  return options;
+}
+
+template <typename Body>
+int64_t allocations(const Body& body) {
+  calls = 0;
+  counting = true;
+  body();
+  counting = false;
+  return calls.load();
+}
+
+// Runs all rows of the Plan twice on zeros.
+void expect_no_allocations(const Plan& plan, const cpu::KernelEnvironment& environment) {
   RankMemory memory;
   memory.reserve(plan);
   ThreadWorld world(1);
-  cpu::Executor executor(plan, memory, options.mesh, world.rank(0), environment);
-  ThreadPool pool(2);
-  const auto allocations = [&](const auto& body) {
-    calls = 0;
-    counting = true;
-    body();
-    counting = false;
-    return calls.load();
-  };
+  cpu::Executor executor(plan, memory, Mesh(), world.rank(0), environment);
+  ThreadPool pool(kThreads);
   EXPECT_EQ(allocations([] { std::free(std::malloc(8)); }) > 0, kCounts);
-  EXPECT_EQ(allocations([&] { executor.run(0, 0, pool); }), 0);
-  EXPECT_EQ(executor.steps(0).size() > 15, true);
+  for (int step = 0; step < 2; ++step) {
+    EXPECT_EQ(allocations([&] {
+                for (const RunRow& row : plan.order) executor.run(row.piece, row.carried_copy, pool);
+              }),
+              0);
+  }
+}
+
+}  // namespace
+
+TEST(exec_cpu, a_running_piece_allocates_nothing) {
+  const cpu::KernelEnvironment environment{.isa = chosen_isa(), .threads = kThreads};
+  expect_no_allocations(plan_single(example(), "step", options_for(environment)), environment);
+}
+
+TEST(exec_cpu, a_running_training_step_allocates_nothing) {
+  const cpu::KernelEnvironment environment{.isa = chosen_isa(), .threads = kThreads};
+  ModelConfig config = find_model_config("tiny", "configs/models");
+  config.num_layers = 1;
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    std::vector<TrainedParameter> trained;
+    for (const ParameterSpec& p : model_parameters(config, dtype)) trained.push_back({p.name, p.type, p.decays()});
+    PlanOptions options = options_for(environment);
+    options.microbatches = 2;
+    expect_no_allocations(plan_training(trace_loss(config, {.batch = 2, .seq = 16, .dtype = dtype}),
+                                        trace_update({.kind = "adamw", .clip = 1.0}, trained), {}, options),
+                          environment);
+  }
 }
 
 }  // namespace mw

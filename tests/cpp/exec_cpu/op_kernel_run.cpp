@@ -44,7 +44,7 @@ std::vector<OpRun::Result> OpRun::run(Isa isa, ThreadPool& pool, std::string* ch
   MW_CHECK(def, "no op ", op);
   Signature signature{.operands = {}, .results = {}, .attributes = &attributes};
   for (const HostArray& operand : operands) signature.operands.push_back(&operand.type);
-  const std::vector<Type> types = def->infer(signature);
+  const std::vector<Type> types = infer_types(*def, signature);
   for (const Type& type : types) signature.results.push_back(&type);
   const cpu::KernelMaker maker = cpu::find_kernel(op);
   if (!maker) fail(__FILE__, __LINE__, "no kernel for " + op);
