@@ -1,0 +1,219 @@
+#include "passes/spmd_evaluator.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "comm/communicator.h"
+
+namespace mw::testing {
+namespace {
+
+// Calls body(offset of a run in the whole, offset in the block, length) for the block [start, start + size) along one dim.
+template <typename Body>
+void each_run(const Type& whole, const std::string& dim, int64_t start, int64_t size, Body&& body) {
+  const size_t at = static_cast<size_t>(whole.index_of(dim));
+  const int64_t inner = whole.strides()[at], rows = whole.dims[at].size;
+  int64_t outer = 1;
+  for (size_t d = 0; d < at; ++d) outer *= whole.dims[d].size;
+  for (int64_t o = 0; o < outer; ++o) body((o * rows + start) * inner, o * size * inner, size * inner);
+}
+
+void put_block(HostArray& whole, const std::string& dim, int64_t start, const HostArray& block) {
+  each_run(whole.type, dim, start, block.type.size_of(dim), [&](int64_t w, int64_t b, int64_t n) {
+    std::copy_n(block.data.begin() + b, n, whole.data.begin() + w);
+  });
+}
+
+HostArray joined(const std::vector<HostArray>& blocks, const std::string& dim) {
+  HostArray whole{blocks[0].type, {}};
+  whole.type.dims[static_cast<size_t>(whole.type.index_of(dim))].size *= static_cast<int64_t>(blocks.size());
+  whole.data.resize(static_cast<size_t>(whole.type.elements()));
+  for (size_t i = 0; i < blocks.size(); ++i) put_block(whole, dim, static_cast<int64_t>(i) * blocks[i].type.size_of(dim), blocks[i]);
+  return whole;
+}
+
+HostArray nth_of(const HostArray& x, const std::string& dim, int64_t n, int64_t parts) {
+  const int64_t size = x.type.size_of(dim) / parts;
+  return block_of(x, dim, n * size, size);
+}
+
+HostArray reduced(const std::vector<HostArray>& arrays, bool maximum) {
+  HostArray total = arrays[0];
+  for (size_t i = 1; i < arrays.size(); ++i) {
+    for (size_t k = 0; k < total.data.size(); ++k) {
+      total.data[k] = maximum ? std::max(total.data[k], arrays[i].data[k]) : total.data[k] + arrays[i].data[k];
+    }
+  }
+  return total;
+}
+
+int64_t shard_index(const std::vector<AxisPart>& parts, const Mesh& mesh, int64_t rank) {
+  int64_t index = 0;
+  for (const AxisPart& part : parts) index = index * part.size + mesh.index_in(rank, part.axis, part.stride, part.size);
+  return index;
+}
+
+// What the member at `group.index` gets from everyone's operand.
+HostArray collective_result(const Op& op, const std::vector<HostArray>& operands, const Group& group) {
+  const std::string_view name = op.def->name;
+  const int64_t parts = group.size(), index = group.index;
+  if (name == "all_gather") return joined(operands, op.attributes.text("dim"));
+  if (name == "all_reduce") return reduced(operands, op.attributes.text("kind") == "max");
+  if (name == "reduce_scatter") return nth_of(reduced(operands, false), op.attributes.text("dim"), index, parts);
+  if (name == "shard_slice") return nth_of(operands[static_cast<size_t>(index)], op.attributes.text("dim"), index, parts);
+  MW_CHECK(name == "all_to_all", name, " is not simulated");
+  std::vector<HostArray> arrived;
+  for (const HostArray& operand : operands) arrived.push_back(nth_of(operand, op.attributes.text("split_dim"), index, parts));
+  return joined(arrived, op.attributes.text("concat_dim"));
+}
+
+}  // namespace
+
+HostArray block_of(const HostArray& x, const std::string& dim, int64_t start, int64_t size) {
+  HostArray block{x.type, {}};
+  block.type.dims[static_cast<size_t>(x.type.index_of(dim))].size = size;
+  block.data.resize(static_cast<size_t>(block.type.elements()));
+  each_run(x.type, dim, start, size, [&](int64_t w, int64_t b, int64_t n) { std::copy_n(x.data.begin() + w, n, block.data.begin() + b); });
+  return block;
+}
+
+HostArray shard_of(const HostArray& whole, const Layout& layout, const Mesh& mesh, int64_t rank) {
+  HostArray shard = whole;
+  for (const DimShards& entry : layout.dims) shard = nth_of(shard, entry.dim, shard_index(entry.parts, mesh, rank), total_size(entry.parts));
+  return shard;
+}
+
+SpmdEvaluator::SpmdEvaluator(const Plan& plan, Mesh mesh, ReferenceOptions options)
+    : plan_(plan), mesh_(std::move(mesh)), options_(options), states_(static_cast<size_t>(mesh_.size())), carried_(states_.size()), results_(states_.size()) {}
+
+void SpmdEvaluator::write(const std::string& name, const HostArray& whole) {
+  const auto known = plan_.shared.find(name);
+  MW_CHECK(known != plan_.shared.end(), "the plan does not know '", name, "'");
+  MW_CHECK(known->second.global_type == whole.type, "'", name, "' is ", to_string(known->second.global_type), ", not ", to_string(whole.type));
+  for (size_t rank = 0; rank < states_.size(); ++rank) states_[rank][name] = shard_of(whole, known->second.layout, mesh_, static_cast<int64_t>(rank));
+}
+
+HostArray SpmdEvaluator::read(const std::string& name) const {
+  const SharedValue& shared = plan_.shared.at(name);
+  MW_CHECK(shared.layout.partial.empty(), "'", name, "' is a partial sum");
+  HostArray whole{shared.global_type, std::vector<double>(static_cast<size_t>(shared.global_type.elements()), NAN)};
+  for (size_t rank = 0; rank < states_.size(); ++rank) {
+    const HostArray& shard = states_[rank].at(name);
+    // Put the block into a copy of what stands there dim by dim: from the innermost block outwards.
+    std::vector<HostArray> levels{whole};
+    std::vector<std::pair<std::string, int64_t>> places;
+    for (const DimShards& entry : shared.layout.dims) {
+      const int64_t size = levels.back().type.size_of(entry.dim) / total_size(entry.parts);
+      places.emplace_back(entry.dim, shard_index(entry.parts, mesh_, static_cast<int64_t>(rank)) * size);
+      levels.push_back(block_of(levels.back(), entry.dim, places.back().second, size));
+    }
+    MW_CHECK(levels.back().type == shard.type, "'", name, "' is ", to_string(shard.type), " on rank ", rank, ", not ", to_string(levels.back().type));
+    for (size_t i = 0; i < shard.data.size(); ++i) {
+      const double there = levels.back().data[i];
+      MW_CHECK(std::isnan(there) || there == shard.data[i], "copies of '", name, "' differ: ", there, " and ", shard.data[i], " on rank ", rank);
+    }
+    levels.back() = shard;
+    for (size_t i = places.size(); i-- > 0;) put_block(levels[i], places[i].first, places[i].second, levels[i + 1]);
+    whole = std::move(levels[0]);
+  }
+  return whole;
+}
+
+HostArray SpmdEvaluator::result(const std::string& name) const {
+  for (size_t rank = 1; rank < results_.size(); ++rank) {
+    MW_CHECK(results_[rank].at(name).data == results_[0].at(name).data, "ranks disagree about the result '", name, "'");
+  }
+  return results_[0].at(name);
+}
+
+void SpmdEvaluator::run(const std::map<std::string, HostArray>& inputs) {
+  for (const RunRow& row : plan_.order) {
+    const Piece& piece = plan_.pieces.at(static_cast<size_t>(row.piece));
+    if (before_piece) before_piece(piece, row.microbatch);
+    run_piece(piece, row.microbatch, inputs);
+  }
+}
+
+HostArray SpmdEvaluator::input_shard(const ProgramInput& input, const Type& local, int64_t microbatch, const HostArray& whole, int64_t rank) const {
+  HostArray array = whole;
+  const auto known = plan_.shared.find(input.name);
+  const Type& global = known == plan_.shared.end() ? local : known->second.global_type;
+  if (global.has("batch") && array.type.size_of("batch") != global.size_of("batch")) {
+    array = block_of(array, "batch", microbatch * global.size_of("batch"), global.size_of("batch"));
+  }
+  if (known != plan_.shared.end()) array = shard_of(array, known->second.layout, mesh_, rank);
+  MW_CHECK(array.type == local, "input '", input.name, "' is ", to_string(array.type), "; expected ", to_string(local));
+  return array;
+}
+
+void SpmdEvaluator::run_piece(const Piece& piece, int64_t microbatch, const std::map<std::string, HostArray>& inputs) {
+  const Program& program = piece.program;
+  values_.assign(states_.size(), Values(program.values.size()));
+  for (const ProgramInput& input : program.inputs) {
+    for (size_t rank = 0; rank < values_.size(); ++rank) {
+      std::optional<HostArray>& value = values_[rank][static_cast<size_t>(input.value)];
+      if (input.kind == InputKind::kInput) {
+        const auto at = inputs.find(input.name);
+        if (at == inputs.end()) throw UserError("input '" + input.name + "' is missing");
+        value = input_shard(input, program.type(input.value), microbatch, at->second, static_cast<int64_t>(rank));
+      } else {
+        const Arrays& from = (input.kind == InputKind::kCarried ? carried_ : states_)[rank];
+        MW_CHECK(from.contains(input.name), piece.name, " reads '", input.name, "', which nothing has written");
+        value = from.at(input.name);
+        MW_CHECK(value->type == program.type(input.value), "'", input.name, "' is ", to_string(value->type), " where ", piece.name, " expects ",
+                 to_string(program.type(input.value)));
+      }
+    }
+  }
+  for (const Op& op : program.ops) op.def->collective ? run_collective(program, op) : run_op(program, op);
+  for (size_t rank = 0; rank < values_.size(); ++rank) {
+    for (const ProgramOutput& output : program.outputs) {
+      Arrays& to = (output.kind == OutputKind::kResult ? results_ : output.kind == OutputKind::kCarried ? carried_ : states_)[rank];
+      to[output.name] = *values_[rank][static_cast<size_t>(output.value)];
+    }
+  }
+}
+
+void SpmdEvaluator::run_op(const Program& program, const Op& op) {
+  for (Values& values : values_) {
+    ReferenceContext context;
+    context.attributes = &op.attributes;
+    for (const ValueId id : op.operands) context.operands.push_back(&*values[static_cast<size_t>(id)]);
+    std::vector<HostArray> results;
+    for (const ValueId id : op.results) results.push_back({program.type(id), std::vector<double>(static_cast<size_t>(program.type(id).elements()), 0.0)});
+    for (HostArray& result : results) context.results.push_back(&result);
+    op.def->reference(context);
+    for (size_t i = 0; i < results.size(); ++i) {
+      if (options_.round_results) round_to_dtype(results[i]);
+      values[static_cast<size_t>(op.results[i])] = std::move(results[i]);
+    }
+  }
+}
+
+void SpmdEvaluator::run_collective(const Program& program, const Op& op) {
+  std::vector<GroupPart> parts;
+  for (const std::string& text : op.attributes.names("axes")) parts.push_back(parse_group_part(text));
+  if (op.def->name != "shard_slice" && op.def->name != "shard_offset") {
+    Traffic& traffic = traffic_[std::string(op.def->name)];
+    ++traffic.calls;
+    traffic.bytes += program.type(op.operands[0]).bytes();
+  }
+  std::vector<HostArray> results;
+  for (size_t rank = 0; rank < values_.size(); ++rank) {
+    const Group group = make_group(mesh_, static_cast<int64_t>(rank), parts);
+    MW_CHECK(group.size() == op.attributes.integer("parts"), program.describe(op), " says ", op.attributes.integer("parts"), " parts; the group has ", group.size());
+    if (op.def->name == "shard_offset") {
+      results.push_back({program.type(op.results[0]), {static_cast<double>(group.index * op.attributes.integer("size"))}});
+      continue;
+    }
+    std::vector<HostArray> operands;
+    for (const int64_t member : group.ranks) operands.push_back(*values_[static_cast<size_t>(member)][static_cast<size_t>(op.operands[0])]);
+    results.push_back(collective_result(op, operands, group));
+    MW_CHECK(results.back().type == program.type(op.results[0]), program.describe(op), " gives ", to_string(results.back().type));
+    if (options_.round_results) round_to_dtype(results.back());
+  }
+  for (size_t rank = 0; rank < values_.size(); ++rank) values_[rank][static_cast<size_t>(op.results[0])] = std::move(results[rank]);
+}
+
+}  // namespace mw::testing
