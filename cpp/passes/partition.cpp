@@ -124,8 +124,15 @@ class PiecePartitioner {
     for (const Sharded& made : s.converted) {
       if (made.layout == to) return made;
     }
-    s.converted.push_back(convert(s.value, to));
-    return s.converted.back();
+    Sharded made = convert(s.value, to);
+    // Once somebody needs the sum, everybody reads it: a partial is reduced once.
+    if (to.partial.size() < s.value.layout.partial.size()) {
+      s.converted.clear();
+      s.value = made;
+    } else {
+      s.converted.push_back(made);
+    }
+    return made;
   }
 
   // Where the value must go: outputs are delivered as soon as they are made.
@@ -137,13 +144,19 @@ class PiecePartitioner {
       Layout to;
       switch (output->kind) {
         case OutputKind::kResult: break;  // whole
-        case OutputKind::kCarried: to = slot(id).value.layout.without_partial(); break;
+        case OutputKind::kCarried: to = carried_layout(id); break;
         case OutputKind::kState: to = state_layout(output->name, id); break;
       }
       if (output->kind != OutputKind::kResult) shared_[output->name] = {type, to};
       builder_.output(output->name, use(id, to).local, output->kind);
     }
     outputs_.erase(at);
+  }
+
+  // As it is made; a partial is reduced into the layout that the compute table gives to its own dims.
+  Layout carried_layout(ValueId id) {
+    const Layout& made = slot(id).value.layout;
+    return made.partial.empty() ? made : stored_layout(table_, mesh_, program_.type(id));
   }
 
   Layout state_layout(const std::string& name, ValueId id) {
@@ -206,9 +219,12 @@ class PiecePartitioner {
     };
     if (op.operands.empty() || op.results.size() != 1) return {};
     if (op.def->jointly_linear && op.def->jointly_linear(signature)) {
+      int64_t largest = 0;
       for (size_t i = 0; i < op.operands.size(); ++i) {
-        if (!slot(op.operands[i]).made || partial(i) != partial(0) || program_.type(op.operands[i]).dims.size() != signature.result(0).dims.size()) return {};
+        if (!slot(op.operands[i]).made || partial(i) != partial(0)) return {};
+        largest = std::max(largest, signature.operand(i).elements());
       }
+      if (signature.result(0).elements() > largest) return {};  // reduced first: that moves less
       return sums_only(partial(0)) ? partial(0) : std::vector<PartialOver>{};
     }
     if (!op.def->linear_in) return {};

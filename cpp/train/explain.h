@@ -1,16 +1,14 @@
-// What the passes made of a training step, as text: the Programs, the collectives, the memory.
+// What the passes made of a training step, as text.
 #pragma once
 #include <string>
 
+#include "passes/explain.h"
 #include "train/train_step.h"
 
 namespace mw {
 
-// `after`: "cut", "partition", ... prints every piece as it is after that pass; "memory" the placed buffers; "collectives" the list of
-// conversions with bytes, axes, scope and source line. UserError for another word.
+// `after`: "cut", "partition", ... prints every piece as it is after that pass, "before PASS" as it is before; "memory" the placed
+// buffers; "collectives" the list of conversions with bytes, axes, scope and source line. UserError for another word.
 std::string explain_step(const TrainStep& step, int64_t batch, int64_t seq, const std::string& after);
-
-std::string list_collectives(const Plan& plan);
-std::string list_memory(const Plan& plan);
 
 }  // namespace mw
