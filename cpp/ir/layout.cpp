@@ -60,6 +60,20 @@ int64_t total_size(const std::vector<AxisPart>& parts) {
   return n;
 }
 
+std::vector<AxisPart> joined_parts(const std::vector<AxisPart>& parts) {
+  std::vector<AxisPart> joined;
+  for (const AxisPart& part : parts) {
+    if (!joined.empty() && joined.back().axis == part.axis && joined.back().stride == part.stride * part.size) {
+      joined.back() = {part.axis, joined.back().size * part.size, part.stride};
+    } else {
+      joined.push_back(part);
+    }
+  }
+  return joined;
+}
+
+bool overlap(const AxisPart& a, const AxisPart& b) { return a.axis == b.axis && a.stride < b.stride * b.size && b.stride < a.stride * a.size; }
+
 Type local_type(const Type& global, const Layout& layout) {
   Type local = global;
   for (Dim& dim : local.dims) {

@@ -49,6 +49,10 @@ AxisPart parse_axis_part(std::string_view text);
 std::string to_string(const Layout& layout);  // "" when whole everywhere
 std::vector<std::string> part_names(const std::vector<AxisPart>& parts);
 int64_t total_size(const std::vector<AxisPart>& parts);
+// Neighbouring factors of one axis as one: {tensor/2=2, tensor=2} is {tensor=4}.
+std::vector<AxisPart> joined_parts(const std::vector<AxisPart>& parts);
+// Whether they share ranks' digits.
+bool overlap(const AxisPart& a, const AxisPart& b);
 
 // The type of one rank's shard.
 Type local_type(const Type& global, const Layout& layout);

@@ -14,6 +14,28 @@ std::string nearest_sizes(int64_t size, int64_t axis_size) {
   return below > 0 ? std::to_string(below) + " or " + std::to_string(above) : std::to_string(above);
 }
 
+struct Factor {
+  int64_t size = 1;
+  int64_t stride = 1;
+};
+
+// The largest factor of an axis that touches no taken one.
+Factor free_factor(const std::string& axis, int64_t axis_size, const std::vector<Assignment>& taken) {
+  std::vector<Factor> used;
+  for (const Assignment& t : taken) {
+    if (t.axis == axis) used.push_back({t.size, t.stride});
+  }
+  std::sort(used.begin(), used.end(), [](const Factor& a, const Factor& b) { return a.stride < b.stride; });
+  used.push_back({1, axis_size});
+  Factor largest;
+  int64_t from = 1;
+  for (const Factor& factor : used) {
+    if (factor.stride / from > largest.size) largest = {factor.stride / from, from};
+    from = std::max(from, factor.stride * factor.size);
+  }
+  return largest;
+}
+
 RuleTable parse_table(std::initializer_list<const char*> rows) {
   RuleTable table;
   for (const char* row : rows) table.push_back(parse_rule(row));
@@ -61,19 +83,20 @@ Rules named_rules(std::string_view name) {
 }
 
 std::vector<Assignment> read_table(const RuleTable& table, const Mesh& mesh, const std::vector<std::pair<std::string, int64_t>>& dims, const std::vector<bool>& may_shard,
-                                   const std::vector<std::string>& taken) {
-  std::map<std::string, int64_t> left;  // size of the factor of each axis not given out yet; it is always the minor one (stride 1)
-  for (const std::string& axis : Mesh::axis_names()) left[axis] = std::find(taken.begin(), taken.end(), axis) == taken.end() ? mesh.size_of(axis) : 1;
+                                   const std::vector<Assignment>& taken) {
+  std::map<std::string, Factor> left;  // of each axis, what is not given out yet
+  for (const std::string& axis : Mesh::axis_names()) left[axis] = free_factor(axis, mesh.size_of(axis), taken);
   std::vector<int64_t> local;
   for (const auto& [name, size] : dims) local.push_back(size);
   std::vector<Assignment> given;
   const auto give = [&](size_t dim, const std::string& axis, int64_t size) {
-    given.push_back({dims[dim].first, axis, size, left[axis] / size});
-    left[axis] /= size;
+    Factor& factor = left[axis];
+    factor.size /= size;
+    given.push_back({dims[dim].first, axis, size, factor.size * factor.stride});
     local[dim] /= size;
   };
   for (const RuleRow& row : table) {
-    const int64_t size = left[row.axis];
+    const int64_t size = left[row.axis].size;
     if (size == 1) continue;
     for (size_t i = 0; i < dims.size(); ++i) {
       if (!may_shard[i] || (row.dim != "*" && row.dim != dims[i].first)) continue;

@@ -46,9 +46,9 @@ struct Assignment {
   int64_t stride;
 };
 
-// Reads a table over a loop space: (dim, size) in order, where `may_shard[i]` is false for dims that an op needs whole, and
-// `taken` axes are not given out. UserError when an axis does not divide a dim.
+// Reads a table over a loop space: (dim, size) in order, where `may_shard[i]` is false for dims that an op needs whole, and the factors
+// of axes in `taken` (their `dim` means nothing) are not given out. UserError when an axis does not divide a dim.
 std::vector<Assignment> read_table(const RuleTable& table, const Mesh& mesh, const std::vector<std::pair<std::string, int64_t>>& dims, const std::vector<bool>& may_shard,
-                                   const std::vector<std::string>& taken = {});
+                                   const std::vector<Assignment>& taken = {});
 
 }  // namespace mw

@@ -1,6 +1,7 @@
 #include "passes/convert.h"
 
 #include <algorithm>
+#include <set>
 
 #include "base/error.h"
 #include "ops/ops.h"
@@ -24,6 +25,41 @@ void remove_partial(Sharded& value, const Parts& parts) {
   std::erase_if(value.layout.partial, [&](const PartialOver& p) { return std::find(parts.begin(), parts.end(), p.part) != parts.end(); });
 }
 
+// As collectives name it: neighbouring factors of one axis are one factor.
+std::vector<std::string> names_of(const Parts& parts) { return part_names(joined_parts(parts)); }
+
+// Splits parts at every stride in `cuts`, so that two layouts that share factors of an axis name them alike.
+Parts refined(const Parts& parts, const std::map<std::string, std::set<int64_t>>& cuts) {
+  Parts fine;
+  for (const AxisPart& part : parts) {
+    int64_t end = part.stride * part.size;
+    const std::set<int64_t>& strides = cuts.at(part.axis);
+    for (auto at = strides.rbegin(); at != strides.rend(); ++at) {
+      if (*at >= end || *at < part.stride || end % *at != 0 || *at % part.stride != 0) continue;
+      fine.push_back({part.axis, end / *at, *at});
+      end = *at;
+    }
+  }
+  return fine;
+}
+
+Layout refined(const Layout& layout, const std::map<std::string, std::set<int64_t>>& cuts) {
+  Layout fine;
+  for (const DimShards& entry : layout.dims) fine.set(entry.dim, refined(entry.parts, cuts));
+  for (const PartialOver& partial : layout.partial) {
+    for (const AxisPart& part : refined(Parts{partial.part}, cuts)) fine.partial.push_back({part, partial.kind});
+  }
+  return fine;
+}
+
+void add_cuts(const Layout& layout, std::map<std::string, std::set<int64_t>>& cuts) {
+  const auto add = [&](const AxisPart& part) { cuts[part.axis].insert({part.stride, part.stride * part.size}); };
+  for (const DimShards& entry : layout.dims) {
+    for (const AxisPart& part : entry.parts) add(part);
+  }
+  for (const PartialOver& partial : layout.partial) add(partial.part);
+}
+
 bool is_partial_over(const Layout& layout, const AxisPart& part, PartialKind kind) {
   return std::find(layout.partial.begin(), layout.partial.end(), PartialOver{part, kind}) != layout.partial.end();
 }
@@ -31,8 +67,8 @@ bool is_partial_over(const Layout& layout, const AxisPart& part, PartialKind kin
 // log(sum over ranks of exp(x)): the maximum first, so that nothing overflows.
 Tensor all_reduce_log_sum_exp(Tensor x, const Parts& parts) {
   const int64_t n = total_size(parts);
-  const Tensor top = all_reduce(x, "max", part_names(parts), n);
-  return log(all_reduce(exp(x - top), "sum", part_names(parts), n)) + top;
+  const Tensor top = all_reduce(x, "max", names_of(parts), n);
+  return log(all_reduce(exp(x - top), "sum", names_of(parts), n)) + top;
 }
 
 // Reduce-scatters where the target shards a dim by parts over which the value is a partial sum.
@@ -48,13 +84,15 @@ void reduce_by_scattering(Sharded& value, const Layout& to) {
     if (scattered.empty()) continue;
     Parts now = have;
     now.insert(now.end(), scattered.begin(), scattered.end());
-    value.local = reduce_scatter(value.local, target.dim, part_names(scattered), total_size(scattered));
+    value.local = reduce_scatter(value.local, target.dim, names_of(scattered), total_size(scattered));
     remove_partial(value, scattered);
     set_parts(value, target.dim, now);
   }
 }
 
 void reduce_the_rest(Sharded& value, const Layout& to) {
+  // In the order of the axes, major factors first: sums of one set of ranks have one name.
+  std::stable_sort(value.layout.partial.begin(), value.layout.partial.end(), [](const PartialOver& a, const PartialOver& b) { return a.part.axis < b.part.axis || (a.part.axis == b.part.axis && a.part.stride > b.part.stride); });
   for (const PartialKind kind : {PartialKind::kSum, PartialKind::kMax, PartialKind::kLogSumExp}) {
     Parts parts;
     for (const PartialOver& partial : value.layout.partial) {
@@ -64,7 +102,7 @@ void reduce_the_rest(Sharded& value, const Layout& to) {
     if (kind == PartialKind::kLogSumExp) {
       value.local = all_reduce_log_sum_exp(value.local, parts);
     } else {
-      value.local = all_reduce(value.local, kind == PartialKind::kSum ? "sum" : "max", part_names(parts), total_size(parts));
+      value.local = all_reduce(value.local, kind == PartialKind::kSum ? "sum" : "max", names_of(parts), total_size(parts));
     }
     remove_partial(value, parts);
   }
@@ -79,7 +117,7 @@ void move_between_dims(Sharded& value, const Layout& to) {
     for (const DimShards& source : std::vector<DimShards>(value.layout.dims)) {
       const Parts kept = common_prefix(source.parts, to.parts(source.dim));
       if (source.dim == target.dim || tail(source.parts, kept.size()) != wanted) continue;
-      value.local = all_to_all(value.local, target.dim, source.dim, part_names(wanted), total_size(wanted));
+      value.local = all_to_all(value.local, target.dim, source.dim, names_of(wanted), total_size(wanted));
       set_parts(value, source.dim, kept);
       set_parts(value, target.dim, target.parts);
       break;
@@ -96,13 +134,13 @@ void slice_dims(Sharded& value, const Layout& to) {
     const bool taken = std::any_of(more.begin(), more.end(), [&](const AxisPart& part) {
       for (const DimShards& entry : value.layout.dims) {
         for (const AxisPart& other : entry.parts) {
-          if (other.axis == part.axis && entry.dim != target.dim) return true;
+          if (other == part && entry.dim != target.dim) return true;
         }
       }
       return false;
     });
     if (more.empty() || taken) continue;
-    value.local = shard_slice(value.local, target.dim, part_names(more), total_size(more));
+    value.local = shard_slice(value.local, target.dim, names_of(more), total_size(more));
     set_parts(value, target.dim, target.parts);
   }
 }
@@ -112,14 +150,19 @@ void gather_dims(Sharded& value, const Layout& to) {
     const Parts kept = common_prefix(source.parts, to.parts(source.dim));
     const Parts gathered = tail(source.parts, kept.size());
     if (gathered.empty()) continue;
-    value.local = all_gather(value.local, source.dim, part_names(gathered), total_size(gathered));
+    value.local = all_gather(value.local, source.dim, names_of(gathered), total_size(gathered));
     set_parts(value, source.dim, kept);
   }
 }
 
 }  // namespace
 
-Sharded convert(Sharded value, const Layout& to) {
+Sharded convert(Sharded value, const Layout& wanted) {
+  std::map<std::string, std::set<int64_t>> cuts;
+  add_cuts(value.layout, cuts);
+  add_cuts(wanted, cuts);
+  const Layout to = refined(wanted, cuts);
+  value.layout = refined(value.layout, cuts);
   reduce_by_scattering(value, to);
   reduce_the_rest(value, to);
   move_between_dims(value, to);
@@ -128,6 +171,7 @@ Sharded convert(Sharded value, const Layout& to) {
   slice_dims(value, to);
   MW_CHECK(value.layout.dims == to.dims, "conversion to (", to_string(to), ") ended at (", to_string(value.layout), ")");
   MW_CHECK(value.local.type() == local_type(value.global, value.layout), "conversion to (", to_string(to), ") made ", to_string(value.local.type()));
+  value.layout = wanted;
   return value;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "base/error.h"
 #include "ops/ops.h"
@@ -9,47 +10,14 @@
 #include "passes/cut.h"
 #include "passes/differentiate.h"
 #include "passes/edit.h"
+#include "passes/input_layouts.h"
+#include "passes/op_layout.h"
 
 namespace mw {
 namespace {
 
-using DimSizes = std::vector<std::pair<std::string, int64_t>>;
-
 bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
 bool is_accumulator(std::string_view name) { return starts_with(name, kAccumulatorPrefix) || starts_with(name, kMetricPrefix); }
-
-Layout to_layout(const std::vector<Assignment>& given) {
-  Layout layout;
-  for (const Assignment& a : given) {
-    std::vector<AxisPart> parts = layout.parts(a.dim);
-    parts.push_back({a.axis, a.size, a.stride});
-    layout.set(a.dim, std::move(parts));
-  }
-  return layout;
-}
-
-// Every dim name of operands and results once, results first: their order decides which dim `*` calls outermost.
-DimSizes loop_space(const Signature& signature) {
-  DimSizes dims;
-  const auto add = [&](const Type* type) {
-    for (const Dim& dim : type->dims) {
-      if (std::none_of(dims.begin(), dims.end(), [&](const auto& d) { return d.first == dim.name; })) dims.emplace_back(dim.name, dim.size);
-    }
-  };
-  for (const Type* type : signature.results) add(type);
-  for (const Type* type : signature.operands) add(type);
-  return dims;
-}
-
-Layout restricted(const Layout& layout, const Type& type) {
-  Layout own;
-  for (const DimShards& entry : layout.dims) {
-    if (type.has(entry.dim)) own.set(entry.dim, entry.parts);
-  }
-  return own;
-}
-
-DimRole role_of(const Op& op, const Signature& signature, std::string_view dim) { return op.def->role ? op.def->role(signature, dim) : DimRole{}; }
 
 // Partitions one piece. Layouts of values that pieces share by name are kept in `shared`.
 class PiecePartitioner {
@@ -89,11 +57,11 @@ class PiecePartitioner {
   void declare(const ProgramInput& input) {
     const Type& type = program_.type(input.value);
     const auto known = shared_.find(input.name);
-    if (input.kind == InputKind::kInput && known == shared_.end()) return;  // laid out by its first use
     if (known == shared_.end()) {
       const RuleTable& table = input.kind == InputKind::kParameter ? rules_.parameters : is_accumulator(input.name) ? rules_.gradients : table_;
       shared_[input.name] = {type, stored_layout(table, mesh_, type)};
     }
+    if (is_accumulator(input.name)) accumulators_.insert(input.value);
     const Layout& layout = shared_[input.name].layout;
     define(input.value, add_input(input, local_type(type, layout)), layout);
   }
@@ -111,14 +79,6 @@ class PiecePartitioner {
   // The value in the layout `to`, converted once per layout.
   Sharded use(ValueId id, const Layout& to) {
     Slot& s = slot(id);
-    if (!s.made) {
-      for (const ProgramInput& input : program_.inputs) {
-        if (input.value != id) continue;
-        const Layout layout = to.without_partial();
-        shared_[input.name] = {program_.type(id), layout};
-        define(id, add_input(input, local_type(program_.type(id), layout)), layout);
-      }
-    }
     MW_CHECK(s.made, "value %", id, " of ", program_.name, " is used before it is made");
     if (s.value.layout == to) return s.value;
     for (const Sharded& made : s.converted) {
@@ -169,7 +129,7 @@ class PiecePartitioner {
     Layout to = stored_layout(rules_.gradients, mesh_, type);
     for (const PartialOver& partial : slot(id).value.layout.partial) {
       const bool scattered = std::any_of(to.dims.begin(), to.dims.end(), [&](const DimShards& entry) {
-        return std::any_of(entry.parts.begin(), entry.parts.end(), [&](const AxisPart& part) { return part.axis == partial.part.axis; });
+        return std::any_of(entry.parts.begin(), entry.parts.end(), [&](const AxisPart& part) { return overlap(part, partial.part); });
       });
       if (!scattered) to.partial.push_back(partial);
     }
@@ -180,58 +140,36 @@ class PiecePartitioner {
     if (op.def->name == "sum_of_squares") return visit_sum_of_squares(op);
     if (op.def->view) return visit_view(op);
     if (adds_to_accumulator(op)) return visit_accumulation(op);
+    if (is_decomposed(program_, op, table_, mesh_)) return visit_decomposed(op);
     const Signature signature = program_.signature(op);
     const std::vector<PartialOver> passed = partial_passed_on(op, signature);
-    const DimSizes dims = loop_space(signature);
-    std::vector<bool> may_shard;
-    for (const auto& [dim, size] : dims) may_shard.push_back(role_of(op, signature, dim).use != DimUse::kWhole);
-    std::vector<std::string> taken;
-    for (const PartialOver& partial : passed) taken.push_back(partial.part.axis);
-    const Layout layout = read(op, dims, may_shard, taken);
-    if (op.def->decompose_when_sharded && loses_an_axis(signature, dims, may_shard)) return visit_decomposed(op);
-    emit(op, signature, layout, passed);
+    emit(op, signature, op_layout(program_, op, table_, mesh_, passed), passed);
   }
 
-  Layout read(const Op& op, const DimSizes& dims, const std::vector<bool>& may_shard, const std::vector<std::string>& taken) const {
-    try {
-      return to_layout(read_table(table_, mesh_, dims, may_shard, taken));
-    } catch (const UserError& error) {
-      throw UserError(program_.describe(op) + ": " + error.what());
-    }
-  }
-
-  // True when the rules would shard a dim that the op needs whole.
-  bool loses_an_axis(const Signature&, const DimSizes& dims, const std::vector<bool>& may_shard) const {
-    for (size_t i = 0; i < dims.size(); ++i) {
-      if (may_shard[i]) continue;
-      for (const RuleRow& row : table_) {
-        if (row.dim == dims[i].first && mesh_.size_of(row.axis) > 1) return true;
-      }
-    }
-    return false;
-  }
-
-  // The partial sums that the op hands through unreduced.
+  // The partial sums that the op hands through unreduced. Of ops that are linear in all operands together: those that every operand has
+  // (what only some have is reduced first). Of ops that are linear in one operand: that operand's, when the others are whole.
   std::vector<PartialOver> partial_passed_on(const Op& op, const Signature& signature) {
     const auto partial = [&](size_t i) -> const std::vector<PartialOver>& { return slot(op.operands[i]).value.layout.partial; };
-    const auto sums_only = [](const std::vector<PartialOver>& list) {
-      return !list.empty() && std::all_of(list.begin(), list.end(), [](const PartialOver& p) { return p.kind == PartialKind::kSum; });
+    const auto only_sums = [](std::vector<PartialOver> list) {
+      std::erase_if(list, [](const PartialOver& p) { return p.kind != PartialKind::kSum; });
+      return list;
     };
     if (op.operands.empty() || op.results.size() != 1) return {};
     if (op.def->jointly_linear && op.def->jointly_linear(signature)) {
+      std::vector<PartialOver> shared = only_sums(partial(0));
       int64_t largest = 0;
       for (size_t i = 0; i < op.operands.size(); ++i) {
-        if (!slot(op.operands[i]).made || partial(i) != partial(0)) return {};
+        std::erase_if(shared, [&](const PartialOver& p) { return std::find(partial(i).begin(), partial(i).end(), p) == partial(i).end(); });
         largest = std::max(largest, signature.operand(i).elements());
       }
-      if (signature.result(0).elements() > largest) return {};  // reduced first: that moves less
-      return sums_only(partial(0)) ? partial(0) : std::vector<PartialOver>{};
+      // What grows is reduced before it does: that moves less.
+      return signature.result(0).elements() > largest ? std::vector<PartialOver>{} : shared;
     }
     if (!op.def->linear_in) return {};
     for (size_t i = 0; i < op.operands.size(); ++i) {
-      if (!slot(op.operands[i]).made || !sums_only(partial(i)) || !op.def->linear_in(signature, i)) continue;
+      if (partial(i).empty() || only_sums(partial(i)).size() != partial(i).size() || !op.def->linear_in(signature, i)) continue;
       bool others_whole = true;
-      for (size_t j = 0; j < op.operands.size(); ++j) others_whole &= j == i || !slot(op.operands[j]).made || partial(j).empty();
+      for (size_t j = 0; j < op.operands.size(); ++j) others_whole &= j == i || partial(j).empty();
       if (others_whole) return partial(i);
     }
     return {};
@@ -241,8 +179,8 @@ class PiecePartitioner {
     std::vector<Tensor> operands;
     for (size_t i = 0; i < op.operands.size(); ++i) {
       Layout to = restricted(layout, program_.type(op.operands[i]));
-      const Slot& s = slot(op.operands[i]);
-      if (s.made && !passed.empty() && s.value.layout.partial == passed) to.partial = passed;
+      const std::vector<PartialOver>& have = slot(op.operands[i]).value.layout.partial;
+      if (std::all_of(passed.begin(), passed.end(), [&](const PartialOver& p) { return std::find(have.begin(), have.end(), p) != have.end(); })) to.partial = passed;
       operands.push_back(use(op.operands[i], to).local);
     }
     Attributes attributes = op.attributes;
@@ -285,40 +223,15 @@ class PiecePartitioner {
   // rename, split, merge: the same bytes under other dims, so the layout follows the bytes.
   void visit_view(const Op& op) {
     const Signature signature = program_.signature(op);
-    const Type &from = signature.operand(0), &to = signature.result(0);
-    Layout source = use_any(op.operands[0]).layout, target;
-    // Dims in the same place on both sides keep their shards; in between, only the outermost of either side may be sharded.
-    size_t a = 0, b = 0;
-    while (a < from.dims.size() || b < to.dims.size()) {
-      size_t a_end = a + 1, b_end = b + 1;
-      int64_t a_size = from.dims[a].size, b_size = to.dims[b].size;
-      while (a_size != b_size) (a_size < b_size) ? a_size *= from.dims[a_end++].size : b_size *= to.dims[b_end++].size;
-      for (size_t i = a + 1; i < a_end; ++i) source.set(from.dims[i].name, {});
-      std::vector<AxisPart> parts = source.parts(from.dims[a].name);
-      while (to.dims[b].size % total_size(parts) != 0) parts.pop_back();
-      source.set(from.dims[a].name, parts);
-      target.set(to.dims[b].name, parts);
-      a = a_end;
-      b = b_end;
-    }
-    target.partial = source.partial;
+    const auto [source, target] = view_layouts(signature.operand(0), signature.result(0), slot(op.operands[0]).value.layout);
     const Tensor operand = use(op.operands[0], source).local;
     Attributes attributes = op.attributes;
     localize(op, attributes, target);
     define(op.results[0], builder_.append1(*op.def, {operand}, std::move(attributes), Source()), target);
   }
 
-  Sharded use_any(ValueId id) {
-    if (slot(id).made) return slot(id).value;
-    return use(id, stored_layout(table_, mesh_, program_.type(id)));
-  }
-
   bool adds_to_accumulator(const Op& op) const {
-    if (op.def->name != "add") return false;
-    for (const ProgramInput& input : program_.inputs) {
-      if (input.value == op.operands[0]) return is_accumulator(input.name);
-    }
-    return false;
+    return op.def->name == "add" && accumulators_.count(op.operands[0]) > 0;
   }
 
   // accumulator + gradient: in the accumulator's layout, partial where that is.
@@ -332,7 +245,7 @@ class PiecePartitioner {
   void visit_sum_of_squares(const Op& op) {
     std::vector<std::pair<std::vector<AxisPart>, std::vector<Tensor>>> groups;
     for (const ValueId id : op.operands) {
-      const Sharded value = use(id, use_any(id).layout.without_partial());
+      const Sharded value = use(id, slot(id).value.layout.without_partial());
       std::vector<AxisPart> parts;
       for (const DimShards& entry : value.layout.dims) parts.insert(parts.end(), entry.parts.begin(), entry.parts.end());
       const auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == parts; });
@@ -358,7 +271,6 @@ class PiecePartitioner {
 
     PiecePartitioner inner(parts, mesh_, rules_, table_, shared_, builder_);
     for (size_t i = 0; i < op.operands.size(); ++i) {
-      if (!slot(op.operands[i]).made) use_any(op.operands[i]);
       const Sharded& value = slot(op.operands[i]).value;
       inner.define(static_cast<ValueId>(i), value.local, value.layout);
     }
@@ -382,6 +294,7 @@ class PiecePartitioner {
   Builder& builder_;
   std::vector<Slot> values_;
   std::unordered_map<ValueId, std::vector<const ProgramOutput*>> outputs_;
+  std::unordered_set<ValueId> accumulators_;
 };
 
 // When accumulator and gradient have one layout they are one buffer: the sum is formed in place.
@@ -406,20 +319,14 @@ void join_accumulators(Plan& plan) {
 
 }  // namespace
 
-Layout stored_layout(const RuleTable& table, const Mesh& mesh, const Type& type) {
-  DimSizes dims;
-  for (const Dim& dim : type.dims) dims.emplace_back(dim.name, dim.size);
-  try {
-    return to_layout(read_table(table, mesh, dims, std::vector<bool>(dims.size(), true)));
-  } catch (const UserError& error) {
-    throw UserError(to_string(type) + ": " + error.what());
-  }
-}
-
 Plan partition(Plan plan, const Mesh& mesh, const Rules& rules) {
+  const auto table_of = [&](const Piece& piece) -> const RuleTable& { return piece.name == "update" ? rules.optimizer : rules.compute; };
+  const std::map<std::string, Layout> fields = input_layouts(plan.pieces, mesh, table_of);
   for (Piece& piece : plan.pieces) {
-    const RuleTable& table = piece.name == "update" ? rules.optimizer : rules.compute;
-    piece.program = PiecePartitioner(piece.program, mesh, rules, table, plan.shared).run();
+    for (const ProgramInput& input : piece.program.inputs) {
+      if (const auto at = fields.find(input.name); at != fields.end()) plan.shared[input.name] = {piece.program.type(input.value), at->second};
+    }
+    piece.program = PiecePartitioner(piece.program, mesh, rules, table_of(piece), plan.shared).run();
     remove_dead_ops(piece.program);
   }
   join_accumulators(plan);

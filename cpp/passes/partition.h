@@ -12,11 +12,9 @@
 #include "ir/plan.h"
 #include "mesh/mesh.h"
 #include "mesh/rules.h"
+#include "passes/op_layout.h"
 
 namespace mw {
-
-// The layout of a value that is stored (table of its kind) over its own dims.
-Layout stored_layout(const RuleTable& table, const Mesh& mesh, const Type& type);
 
 Plan partition(Plan plan, const Mesh& mesh, const Rules& rules);
 

@@ -1,0 +1,100 @@
+#include "passes/op_layout.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace mw {
+namespace {
+
+Layout to_layout(const std::vector<Assignment>& given) {
+  Layout layout;
+  for (const Assignment& a : given) {
+    std::vector<AxisPart> parts = layout.parts(a.dim);
+    parts.push_back({a.axis, a.size, a.stride});
+    layout.set(a.dim, joined_parts(parts));
+  }
+  return layout;
+}
+
+bool names_a_dim(const RuleTable& table, const Mesh& mesh, std::string_view dim) {
+  return std::any_of(table.begin(), table.end(), [&](const RuleRow& row) { return row.dim == dim && mesh.size_of(row.axis) > 1; });
+}
+
+}  // namespace
+
+DimSizes loop_space(const Signature& signature) {
+  DimSizes dims;
+  const auto add = [&](const Type* type) {
+    for (const Dim& dim : type->dims) {
+      if (std::none_of(dims.begin(), dims.end(), [&](const auto& d) { return d.first == dim.name; })) dims.emplace_back(dim.name, dim.size);
+    }
+  };
+  for (const Type* type : signature.results) add(type);
+  for (const Type* type : signature.operands) add(type);
+  return dims;
+}
+
+DimRole role_of(const Op& op, const Signature& signature, std::string_view dim) { return op.def->role ? op.def->role(signature, dim) : DimRole{}; }
+
+Layout op_layout(const Program& program, const Op& op, const RuleTable& table, const Mesh& mesh, const std::vector<PartialOver>& partial) {
+  const Signature signature = program.signature(op);
+  const DimSizes dims = loop_space(signature);
+  std::vector<bool> may_shard;
+  for (const auto& [dim, size] : dims) may_shard.push_back(role_of(op, signature, dim).use != DimUse::kWhole);
+  std::vector<Assignment> taken;
+  for (const PartialOver& p : partial) taken.push_back({"", p.part.axis, p.part.size, p.part.stride});
+  try {
+    return to_layout(read_table(table, mesh, dims, may_shard, taken));
+  } catch (const UserError& error) {
+    throw UserError(program.describe(op) + ": " + error.what());
+  }
+}
+
+Layout stored_layout(const RuleTable& table, const Mesh& mesh, const Type& type) {
+  DimSizes dims;
+  for (const Dim& dim : type.dims) dims.emplace_back(dim.name, dim.size);
+  try {
+    return to_layout(read_table(table, mesh, dims, std::vector<bool>(dims.size(), true)));
+  } catch (const UserError& error) {
+    throw UserError(to_string(type) + ": " + error.what());
+  }
+}
+
+bool is_decomposed(const Program& program, const Op& op, const RuleTable& table, const Mesh& mesh) {
+  if (!op.def->decompose_when_sharded) return false;
+  const Signature signature = program.signature(op);
+  const DimSizes dims = loop_space(signature);
+  return std::any_of(dims.begin(), dims.end(), [&](const auto& dim) {
+    return role_of(op, signature, dim.first).use == DimUse::kWhole && names_a_dim(table, mesh, dim.first);
+  });
+}
+
+Layout restricted(const Layout& layout, const Type& type) {
+  Layout own;
+  for (const DimShards& entry : layout.dims) {
+    if (type.has(entry.dim)) own.set(entry.dim, entry.parts);
+  }
+  return own;
+}
+
+ViewLayouts view_layouts(const Type& from, const Type& to, Layout layout) {
+  ViewLayouts layouts{.from = std::move(layout), .to = {}};
+  size_t a = 0, b = 0;
+  while (a < from.dims.size() || b < to.dims.size()) {
+    size_t a_end = a + 1, b_end = b + 1;
+    int64_t a_size = from.dims.at(a).size, b_size = to.dims.at(b).size;
+    while (a_size != b_size) (a_size < b_size) ? a_size *= from.dims.at(a_end++).size : b_size *= to.dims.at(b_end++).size;
+    for (size_t i = a + 1; i < a_end; ++i) layouts.from.set(from.dims[i].name, {});
+    std::vector<AxisPart> parts = layouts.from.parts(from.dims[a].name);
+    while (to.dims[b].size % total_size(parts) != 0) parts.pop_back();
+    layouts.from.set(from.dims[a].name, parts);
+    layouts.to.set(to.dims[b].name, parts);
+    a = a_end;
+    b = b_end;
+  }
+  layouts.to.partial = layouts.from.partial;
+  return layouts;
+}
+
+}  // namespace mw
