@@ -248,6 +248,8 @@ class PiecePartitioner {
       const Sharded value = use(id, slot(id).value.layout.without_partial());
       std::vector<AxisPart> parts;
       for (const DimShards& entry : value.layout.dims) parts.insert(parts.end(), entry.parts.begin(), entry.parts.end());
+      std::sort(parts.begin(), parts.end(), [](const AxisPart& a, const AxisPart& b) { return a.axis < b.axis || (a.axis == b.axis && a.stride > b.stride); });
+      parts = joined_parts(parts);
       const auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == parts; });
       (group == groups.end() ? groups.emplace_back(parts, std::vector<Tensor>{}) : *group).second.push_back(value.local);
     }

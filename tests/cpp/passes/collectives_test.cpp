@@ -37,10 +37,12 @@ std::vector<Line> collectives(const Plan& plan) {
   return lines;
 }
 
+bool is_activation(const Line& line) { return line.operand.has("batch"); }
+
 int64_t count(const Plan& plan, const std::string& piece, const std::string& op, const std::string& scope, bool activations) {
   const std::vector<Line> lines = collectives(plan);
   return std::count_if(lines.begin(), lines.end(), [&](const Line& line) {
-    return line.piece.starts_with(piece) && line.op == op && line.scope.starts_with(scope) && line.operand.has("batch") == activations;
+    return line.piece.starts_with(piece) && line.op == op && line.scope.starts_with(scope) && is_activation(line) == activations;
   });
 }
 
@@ -53,6 +55,57 @@ TEST(collectives, golden_lists) {
   check_golden("tensor", plan_on({{"tensor", 2}}));
   check_golden("tensor_beyond_kv_heads", plan_on({{"tensor", 4}}));
   check_golden("fsdp_tensor_bf16", plan_on({{"fsdp", 2}, {"tensor", 2}}, {.model = {}, .dtype = DType::kBF16}));
+}
+
+// Weights are gathered and their gradients scattered; no activation moves.
+TEST(collectives, fsdp_moves_parameters_only) {
+  for (const Line& line : collectives(plan_on({{"fsdp", 2}}))) EXPECT(!is_activation(line));
+  for (const Line& line : collectives(plan_on({{"data", 2}, {"fsdp", 2}}))) EXPECT(!is_activation(line));
+}
+
+// x is gathered once for query, key and value and once for gate and up; out and down leave a partial sum that the residual add scatters.
+TEST(collectives, tensor_parallel_layer) {
+  const Plan plan = plan_on({{"tensor", 2}}, {.model = {.num_layers = 3}});
+  for (const std::string layer : {"layers.0", "layers.1", "layers.2"}) {
+    EXPECT_EQ(count(plan, "forward", "reduce_scatter", layer, true), 2);
+    EXPECT_EQ(count(plan, "forward", "all_gather", layer, true), 2);
+    EXPECT_EQ(count(plan, "backward", "reduce_scatter", layer, true), 2);
+    EXPECT_EQ(count(plan, "backward", "all_gather", layer, true), 4);
+    for (const char* op : {"all_reduce", "all_to_all"}) EXPECT_EQ(count(plan, "", op, layer, true), 0);
+    for (const char* op : {"reduce_scatter", "all_gather", "all_to_all"}) EXPECT_EQ(count(plan, "", op, layer, false), 0);
+  }
+  for (const Line& line : collectives(plan)) EXPECT(is_float(line.operand.dtype));  // no token ids
+}
+
+TEST(collectives, ddp_reduces_each_gradient_once_per_step) {
+  const StepOptions step{.model = {}, .batch = 16, .microbatches = 8};
+  const Plan plan = plan_on({{"data", 2}}, step);
+  const testing::StepNumbers numbers = run_step(step, plan, Mesh({{"data", 2}}));
+  EXPECT_EQ(numbers.traffic.size(), size_t{1});
+  EXPECT_EQ(numbers.traffic.at("all_reduce").calls, static_cast<int64_t>(numbers.gradients.size()) + 1);  // and the loss
+}
+
+TEST(collectives, weights_move_in_their_own_dtype) {
+  for (const Line& line : collectives(plan_on({{"fsdp", 2}, {"tensor", 2}}, {.model = {}, .dtype = DType::kBF16}))) {
+    if (line.op == "all_gather" && line.operand.dims.size() > 2) EXPECT(line.operand.dtype == DType::kBF16);
+  }
+}
+
+TEST(collectives, zero3_stores_a_quarter) {
+  int64_t whole = 0, local = 0;
+  const Plan plan = plan_on({{"data", 4}}, {}, named_rules("zero3"));
+  for (const Buffer& buffer : plan.kept) {
+    if (buffer.role != BufferRole::kParameter) continue;
+    whole += buffer.global_type.bytes();
+    local += buffer.type.bytes();
+  }
+  EXPECT_EQ(4 * local, whole);
+}
+
+TEST(collectives, a_list_names_source_and_scope) {
+  const std::string text = list_collectives(plan_on({{"tensor", 2}}));
+  EXPECT(text.find("forward  all_gather seq over tensor=2  f32[batch=8, seq=4, embed=16] -> f32[batch=8, seq=8, embed=16]  2048 bytes  layers.0.attention.query  "
+                   "cpp/layers/attention.cpp:") != std::string::npos);
 }
 
 }  // namespace mw
