@@ -64,11 +64,11 @@ def test_adamw_accumulating_four_microbatches(tmp_path) -> None:
     assert_follows(ours, torch_losses(adamw, 1.0))
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_sgd(tmp_path, momentum) -> None:
+@pytest.mark.parametrize(("momentum", "lr"), [(0.0, 0.1), (0.9, 0.02)])
+def test_sgd(tmp_path, momentum, lr) -> None:
     def sgd(decayed, others):
         groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
-        return torch.optim.SGD(groups, lr=0.1, momentum=momentum)
+        return torch.optim.SGD(groups, lr=lr, momentum=momentum)
 
-    ours = our_losses(tmp_path, mw.SGD(lr=0.1, momentum=momentum, weight_decay=0.01))
+    ours = our_losses(tmp_path, mw.SGD(lr=lr, momentum=momentum, weight_decay=0.01))
     assert_follows(ours, torch_losses(sgd, None))
