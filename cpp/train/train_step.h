@@ -48,6 +48,9 @@ class TrainStep {
   void write_state(const std::string& name, const float* in) { session_.engine().write_kept(name, in); }
   Type state_type(const std::string& name) const { return session_.engine().kept_buffer(name).global_type; }
 
+  // Watches every op of the steps that follow on batches of this shape; null ends it.
+  void observe(const ModelInputs& batch, Engine::OpObserver observer) { session_.engine().observe(loaded(batch), std::move(observer)); }
+
   int64_t bytes_in_use(int64_t rank) const { return session_.engine().memory(rank).bytes(); }
 
  private:

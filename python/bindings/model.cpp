@@ -20,6 +20,7 @@
 #include "checkpoint/checkpoints.h"
 #include "train/checkpointing.h"
 #include "train/explain.h"
+#include "train/profile.h"
 #include "train/train_step.h"
 
 namespace mw {
@@ -249,6 +250,18 @@ void bind_training(py::module_& m) {
       .def("peak_bytes",
            [](TrainStep& t, const py::dict& fields) { return t.plan(model_inputs(fields)).peak_bytes(); })
       .def("bytes_in_use", &TrainStep::bytes_in_use)
+      .def("profile",
+           [](TrainStep& t, const py::dict& fields, double loss_scale, double lr, int steps) {
+             const ModelInputs inputs = model_inputs(fields);
+             std::vector<ProfileRow> rows;
+             {
+               const py::gil_scoped_release unlocked;
+               rows = profile_step(t, inputs, loss_scale, lr, steps);
+             }
+             py::list list;
+             for (const ProfileRow& row : rows) list.append(py::make_tuple(row.piece, row.op, row.scope, row.calls, row.seconds, row.flops));
+             return list;
+           })
       .def("explain", [](const TrainStep& t, int64_t batch, int64_t seq, const std::string& after) { return explain_step(t, batch, seq, after); });
 }
 
