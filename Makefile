@@ -60,11 +60,9 @@ format: $(VENV)/test_requirements
 lint: $(VENV)/test_requirements
 	$(BIN)/python tests/run_all.py --only lint
 
-# The typed face of the extension, python/meshwright/_core.pyi, made from its docstrings and signatures.
+# The typed face of the extension, python/meshwright/_core.pyi, made from its signatures.
 stubs: $(VENV)/test_requirements $(VENV)/installed
-	$(BIN)/pybind11-stubgen meshwright._core --output-dir build/stubs
-	cp build/stubs/meshwright/_core.pyi python/meshwright/_core.pyi
-	$(BIN)/ruff format --quiet python/meshwright/_core.pyi
+	$(BIN)/python python/make_stubs.py
 
 clean:
 	rm -rf build $(VENV)

@@ -6,6 +6,7 @@ namespace mw {
 namespace py = pybind11;
 
 void bind_base(py::module_& module);
+void bind_ops(py::module_& module);
 void bind_model(py::module_& module);
 void bind_checkpoint(py::module_& module);
 void bind_data(py::module_& module);

@@ -146,6 +146,14 @@ void bind_data(py::module_& module) {
   module.def("make_folders", &make_folders, py::arg("path"), "Makes a folder and its parents; UserError when it cannot.");
   module.def("sync_folder", &sync_folder, py::arg("path"), "Makes the entries of a folder durable.");
 
+  py::class_<TokenSplit, std::shared_ptr<TokenSplit>>(module, "TokenSplit",
+                                                      "The memory-mapped shards of one split as one stream of tokens.")
+      .def_property_readonly("vocab_size", &TokenSplit::vocab_size)
+      .def_property_readonly("num_tokens", &TokenSplit::num_tokens)
+      .def_property_readonly("num_documents", &TokenSplit::num_documents)
+      .def_property_readonly("fingerprint", [](const TokenSplit& split) { return hex16(split.fingerprint()); })
+      .def("documents", &documents_of, "(tokens i32[tokens], starts i64[documents]): everything, read and checked.");
+
   py::class_<DataFolder>(module, "DataFolder", "A folder that `prepare` wrote, its dataset.json checked.")
       .def(py::init(&DataFolder::open), py::arg("path"))
       .def_readonly("path", &DataFolder::path)
@@ -175,14 +183,6 @@ void bind_data(py::module_& module) {
           "open_split",
           [](const DataFolder& folder, const std::string& name) { return std::make_shared<TokenSplit>(folder.open_split(name)); },
           py::arg("name"));
-
-  py::class_<TokenSplit, std::shared_ptr<TokenSplit>>(module, "TokenSplit",
-                                                      "The memory-mapped shards of one split as one stream of tokens.")
-      .def_property_readonly("vocab_size", &TokenSplit::vocab_size)
-      .def_property_readonly("num_tokens", &TokenSplit::num_tokens)
-      .def_property_readonly("num_documents", &TokenSplit::num_documents)
-      .def_property_readonly("fingerprint", [](const TokenSplit& split) { return hex16(split.fingerprint()); })
-      .def("documents", &documents_of, "(tokens i32[tokens], starts i64[documents]): everything, read and checked.");
 
   py::class_<Loader, std::shared_ptr<Loader>>(module, "Loader", "Rows of batches as a pure function of their number.")
       .def(py::init(&make_loader), py::arg("sources"), py::arg("seq"), py::arg("seed"), py::arg("shuffle"))

@@ -38,7 +38,7 @@ def run(config: Config) -> None:
         keep=config["keep"],
         eval_data=mw.TokenDataset(config["data"], split="validation", **sizes) if evaluate else None,
         eval_every=config["eval_every"],
-        **({"reset_optimizer": True} if config["reset_optimizer"] else {}),
+        reset_optimizer=config["reset_optimizer"],
     )
     trainer.fit(data, steps=config["steps"])
     if output is not None:
