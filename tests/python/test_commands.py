@@ -68,7 +68,7 @@ def test_train_from_a_name(surface, tmp_path, capsys):
     (model,), options = surface.Trainer.calls[0]
     assert model is surface.model and options["optimizer"] == mw.AdamW(lr=0.01) and options["schedule"] == mw.WarmupCosine(0.1, 0.1)
     assert options["mesh"] == {"data": 1, "fsdp": 2, "tensor": 1} and options["clip"] is None and options["output"] == str(output)
-    assert "reset_optimizer" not in options
+    assert options["reset_optimizer"] is False
     assert surface.trainer.fit.calls[0][1] == {"steps": 7}
     assert "from random weights, 1,234 parameters, vocabulary 4,096" in capsys.readouterr().err
 
