@@ -57,12 +57,10 @@ _LAZY = {
 }
 
 
-if not TYPE_CHECKING:  # a checker that saw it would take any name for granted
-
-    def __getattr__(name: str) -> Any:
-        if name in _LAZY:
-            return getattr(import_module(_LAZY[name]), name)
-        raise AttributeError(f"module 'meshwright' has no attribute {name!r}")
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'meshwright' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
