@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "decode/sampler.h"
-#include "train/session.h"
+#include "session/session.h"
 
 namespace mw {
 

@@ -8,7 +8,7 @@
 
 #include "optim/optimizer.h"
 #include "passes/rematerialize.h"
-#include "train/session.h"
+#include "session/session.h"
 
 namespace mw {
 

@@ -1,4 +1,4 @@
-#include "train/session.h"
+#include "session/session.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 #include "models/registry.h"
 #include "optim/optimizer.h"
 #include "passes/partition.h"
-#include "train/capture.h"
+#include "session/capture.h"
 
 namespace mw {
 namespace {

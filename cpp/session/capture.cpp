@@ -1,4 +1,4 @@
-#include "train/capture.h"
+#include "session/capture.h"
 
 #include <map>
 
