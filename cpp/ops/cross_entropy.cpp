@@ -33,6 +33,7 @@ Dims dims_of(const Type& x, const Type& w) {
   if (!x.has(embed.name) || x.has(vocab.name))
     throw UserError("x is " + to_string(x) + " and w " + to_string(w) + "; expected exactly one common dim, the one that is contracted");
   expect_same_size(embed.name, "x", x, "w", w);
+  if (embed.size == 0 || vocab.size == 0) throw UserError("w is " + to_string(w) + "; expected no empty dim");
   return {embed, vocab, without(x, {embed.name})};
 }
 

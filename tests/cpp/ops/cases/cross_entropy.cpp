@@ -28,6 +28,7 @@ const OpErrors kCrossEntropyErrors("cross_entropy", {
     {{"f32[tokens=4, embed=3]", "f32[embed=3]", "i32[tokens=4]"}, {}, "expected two dims, [vocab, embed]"},
     {{"f32[tokens=4, embed=3]", "f32[vocab=6, embed=3]", "f32[tokens=4]"}, {}, "targets is f32[tokens=4]; expected i32"},
     {{"f32[tokens=4, embed=3]", "f32[vocab=6, embed=3]", "i32[tokens=5]"}, {}, "targets is i32[tokens=5]; expected the dims of x's tokens, i32[tokens=4]"},
+    {{"f32[tokens=4, embed=3]", "f32[vocab=0, embed=3]", "i32[tokens=4]"}, {}, "w is f32[vocab=0, embed=3]; expected no empty dim"},
     {{"bf16[tokens=4, embed=3]", "f32[vocab=6, embed=3]", "i32[tokens=4]"}, {}, "w is f32[vocab=6, embed=3]; expected bf16"},
 });
 
