@@ -81,7 +81,10 @@ Layout restricted(const Layout& layout, const Type& type) {
 ViewLayouts view_layouts(const Type& from, const Type& to, Layout layout) {
   ViewLayouts layouts{.from = std::move(layout), .to = {}};
   size_t a = 0, b = 0;
-  while (a < from.dims.size() || b < to.dims.size()) {
+  while (true) {
+    while (a < from.dims.size() && from.dims[a].size == 1) ++a;  // has no shards, and may stand on one side only
+    while (b < to.dims.size() && to.dims[b].size == 1) ++b;
+    if (a == from.dims.size() || b == to.dims.size()) break;
     size_t a_end = a + 1, b_end = b + 1;
     int64_t a_size = from.dims.at(a).size, b_size = to.dims.at(b).size;
     while (a_size != b_size) (a_size < b_size) ? a_size *= from.dims.at(a_end++).size : b_size *= to.dims.at(b_end++).size;
