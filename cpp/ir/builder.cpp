@@ -22,10 +22,27 @@ Source Source::here(std::source_location location) {
 Tensor Builder::add_input(const std::string& name, InputKind kind, Type type) {
   check_dims(type.dims);
   check_names(type);
-  if (program_.find_input(name)) throw UserError("'" + name + "' is an input of " + program_.name + " already");
+  if (!is_new_input(name)) throw UserError("'" + name + "' is an input of " + program_.name + " already");
   const ValueId id = program_.add_value(std::move(type), -1);
   program_.inputs.push_back({name, kind, id});
   return {this, id};
+}
+
+bool Builder::is_new_input(const std::string& name) {
+  if (input_names_.size() != program_.inputs.size()) {  // a Program that was taken over
+    input_names_.clear();
+    for (const ProgramInput& input : program_.inputs) input_names_.insert(input.name);
+  }
+  return input_names_.insert(name).second;
+}
+
+bool Builder::is_new_output(const std::string& name, OutputKind kind) {
+  const auto key = [](const std::string& output, OutputKind of) { return std::to_string(static_cast<int>(of)) + output; };
+  if (output_names_.size() != program_.outputs.size()) {
+    output_names_.clear();
+    for (const ProgramOutput& output : program_.outputs) output_names_.insert(key(output.name, output.kind));
+  }
+  return output_names_.insert(key(name, kind)).second;
 }
 
 void Builder::check_names(const Type& type) const {
@@ -40,9 +57,7 @@ void Builder::check_names(const Type& type) const {
 
 void Builder::output(const std::string& name, Tensor value, OutputKind kind) {
   MW_CHECK(value.builder == this, "output '", name, "' belongs to another builder");
-  for (const ProgramOutput& output : program_.outputs) {
-    if (output.name == name && output.kind == kind) throw UserError("'" + name + "' is an output of " + program_.name + " already");
-  }
+  if (!is_new_output(name, kind)) throw UserError("'" + name + "' is an output of " + program_.name + " already");
   program_.outputs.push_back({name, kind, value.id});
 }
 

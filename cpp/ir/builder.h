@@ -9,6 +9,7 @@
 #include <functional>
 #include <source_location>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "ir/program.h"
@@ -78,10 +79,13 @@ class Builder {
 
  private:
   Tensor add_input(const std::string& name, InputKind kind, Type type);
+  bool is_new_input(const std::string& name);
+  bool is_new_output(const std::string& name, OutputKind kind);
   void check_names(const Type& type) const;
 
   Program program_;
   std::vector<std::string> declared_;
+  std::unordered_set<std::string> input_names_, output_names_;  // of the Program, indexed as they are asked for
   std::string scope_;
   std::string fixed_source_;
   int32_t pass_ = 0;

@@ -18,6 +18,13 @@ const ProgramInput* Program::find_input(std::string_view name) const {
   return nullptr;
 }
 
+std::unordered_map<std::string_view, const ProgramInput*> inputs_by_name(const Program& program) {
+  std::unordered_map<std::string_view, const ProgramInput*> index;
+  index.reserve(program.inputs.size());
+  for (const ProgramInput& input : program.inputs) index.emplace(input.name, &input);
+  return index;
+}
+
 const ProgramOutput* Program::find_output(std::string_view name) const {
   for (const ProgramOutput& output : outputs) {
     if (output.name == name) return &output;

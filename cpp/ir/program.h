@@ -77,7 +77,7 @@ struct Program {
 
   const Type& type(ValueId id) const { return values.at(static_cast<size_t>(id)).type; }
   ValueId add_value(Type type, int32_t producer);
-  const ProgramInput* find_input(std::string_view name) const;
+  const ProgramInput* find_input(std::string_view name) const;  // a scan: passes that ask for many use inputs_by_name
   const ProgramOutput* find_output(std::string_view name) const;
   int32_t intern_scope(std::string_view scope) { return intern(scopes, scope_index_, scope); }
   int32_t intern_source(std::string_view source) { return intern(sources, source_index_, source); }
@@ -94,6 +94,9 @@ struct Program {
   static int32_t intern(std::vector<std::string>& table, Index& index, std::string_view text);
   Index scope_index_, source_index_, pass_index_;
 };
+
+// An index that holds while the Program's inputs stay as they are.
+std::unordered_map<std::string_view, const ProgramInput*> inputs_by_name(const Program& program);
 
 // Reads what to_text wrote. `find_op` gives the OpDef of a name, or null. UserError names the line.
 Program parse_program(std::string_view text, const std::function<const OpDef*(std::string_view)>& find_op);

@@ -66,9 +66,11 @@ void verify_types(const Program& program, std::string_view after) {
 // A state is written in place by the op that makes its new version: its old version must not be read by a later op.
 void verify_states(const Program& program, std::string_view after) {
   std::unordered_map<ValueId, int32_t> written;  // old version -> index of the op that makes the new one
+  const auto inputs = inputs_by_name(program);
   for (const ProgramOutput& output : program.outputs) {
     if (output.kind != OutputKind::kState) continue;
-    const ProgramInput* input = program.find_input(output.name);
+    const auto at = inputs.find(output.name);
+    const ProgramInput* input = at == inputs.end() ? nullptr : at->second;
     if (!input || input->value == output.value) continue;
     if (input->kind != InputKind::kState && input->kind != InputKind::kParameter) {
       broken(after, "output '" + output.name + "'", "only states and parameters are written");

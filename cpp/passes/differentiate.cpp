@@ -1,6 +1,6 @@
 #include "passes/differentiate.h"
 
-#include <algorithm>
+#include <unordered_map>
 
 #include "base/error.h"
 #include "ir/builder.h"
@@ -103,14 +103,18 @@ Program differentiate(Program program, const std::string& loss, std::vector<std:
     throw UserError("only an f32 scalar can be differentiated; '" + loss + "' is " + to_string(program.type(loss_value)));
   }
   std::vector<std::string> known;
-  std::vector<ValueId> values;
+  std::unordered_map<std::string, ValueId> by_name;
   for (const ProgramInput& input : program.inputs) {
-    if (input.kind == InputKind::kParameter) known.push_back(input.name);
+    if (input.kind != InputKind::kParameter) continue;
+    known.push_back(input.name);
+    by_name.emplace(input.name, input.value);
   }
   if (parameters.empty()) parameters = known;
+  std::vector<ValueId> values;
   for (const std::string& name : parameters) {
-    if (std::find(known.begin(), known.end(), name) == known.end()) throw UserError("there is no parameter '" + name + "'" + did_you_mean(name, known));
-    values.push_back(program.find_input(name)->value);
+    const auto at = by_name.find(name);
+    if (at == by_name.end()) throw UserError("there is no parameter '" + name + "'" + did_you_mean(name, known));
+    values.push_back(at->second);
   }
 
   Builder builder(std::move(program));

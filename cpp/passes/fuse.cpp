@@ -27,9 +27,10 @@ std::vector<std::vector<int32_t>> users_of(const Program& program) {
 
 std::unordered_set<ValueId> written_states(const Program& program) {
   std::unordered_set<ValueId> written;
+  const auto inputs = inputs_by_name(program);
   for (const ProgramOutput& output : program.outputs) {
     if (output.kind != OutputKind::kState) continue;
-    if (const ProgramInput* input = program.find_input(output.name)) written.insert(input->value);
+    if (const auto at = inputs.find(output.name); at != inputs.end()) written.insert(at->second->value);
   }
   return written;
 }

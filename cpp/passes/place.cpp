@@ -72,10 +72,12 @@ bool may_overwrite(const Program& program, const Op& op, ValueId result, ValueId
 void give_outputs_their_own_op(Program& program) {
   std::vector<int32_t> copies;
   std::unordered_map<ValueId, int> taken;
+  const auto inputs = inputs_by_name(program);
   for (size_t i = 0; i < program.outputs.size(); ++i) {
     const ProgramOutput& output = program.outputs[i];
     const int32_t producer = program.values[static_cast<size_t>(output.value)].producer;
-    const ProgramInput* input = program.find_input(output.name);
+    const auto at = inputs.find(output.name);
+    const ProgramInput* input = at == inputs.end() ? nullptr : at->second;
     if (output.kind == OutputKind::kState && input && input->value == output.value) continue;  // unchanged
     if (producer < 0 || program.ops[static_cast<size_t>(producer)].def->view || taken[output.value]++ > 0 ||
         (output.kind == OutputKind::kState && input && !may_overwrite(program, program.ops[static_cast<size_t>(producer)], output.value, input->value)))
@@ -130,13 +132,15 @@ class PiecePlacer {
   }
 
   void place_outputs() {
+    const auto inputs = inputs_by_name(program_);
     for (const ProgramOutput& output : program_.outputs) {
       const Type& type = program_.type(output.value);
       switch (output.kind) {
         case OutputKind::kResult: place_of(output.value) = {Region::kResult, tables_.results.find_or_add(output.name, BufferRole::kResult, type), 0}; break;
         case OutputKind::kCarried: place_of(output.value) = {Region::kCarried, tables_.carried.find_or_add(output.name, BufferRole::kActivation, type), 0}; break;
         case OutputKind::kState: {
-          const ProgramInput* input = program_.find_input(output.name);
+          const auto at = inputs.find(output.name);
+          const ProgramInput* input = at == inputs.end() ? nullptr : at->second;
           if (input && input->value == output.value) break;
           place_of(output.value) = {Region::kKept, tables_.kept.find_or_add(output.name, role_of(output.name, input ? input->kind : InputKind::kState), type), 0};
           break;

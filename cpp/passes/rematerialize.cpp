@@ -109,6 +109,7 @@ class Rewriter {
   Program backward(const Program& old) {
     Builder builder(old.name);
     Copier copier(old, builder), remade(forward_, builder);
+    const auto forward_inputs = inputs_by_name(forward_);
     std::unordered_map<ValueId, ValueId> from_forward;  // carried input of `old` -> value of the forward
     for (const ProgramInput& input : old.inputs) {
       if (input.kind == InputKind::kCarried) {
@@ -120,7 +121,7 @@ class Rewriter {
                             : input.kind == InputKind::kState   ? builder.state(input.name, type)
                                                                 : builder.input(input.name, type);
       copier.map(input.value, tensor);
-      if (const ProgramInput* same = forward_.find_input(input.name)) remade.map(same->value, tensor);
+      if (const auto same = forward_inputs.find(input.name); same != forward_inputs.end()) remade.map(same->second->value, tensor);
     }
     for (const Op& op : old.ops) {
       for (const ValueId id : op.operands) {
