@@ -1,0 +1,67 @@
+#include "passes/place.h"
+
+#include "exec/cpu/executor.h"
+#include "ops/ops.h"
+#include "passes/placement_checker.h"
+#include "passes/training.h"
+#include "runner.h"
+
+namespace mw {
+namespace {
+
+using testing::StepOptions;
+
+Plan plan_on_cpu(const StepOptions& step, const std::string& remat = "none", const Mesh& mesh = Mesh()) {
+  PlanOptions options;
+  options.mesh = mesh;
+  options.remat = parse_remat(remat);
+  options.backend.workspace_bytes = [](const Program& program, const Op& op) { return cpu::workspace_bytes(program, op, {.isa = chosen_isa(), .threads = 2}); };
+  options.backend.has_kernel = cpu::has_kernel;
+  return plan_step(step, options);
+}
+
+}  // namespace
+
+TEST(place, no_value_is_overwritten_while_it_lives) {
+  for (const char* remat : {"none", "full", "minimal"}) {
+    testing::check_placement(plan_on_cpu({}, remat));
+    testing::check_placement(plan_on_cpu({.model = {.qk_norm = true, .tied = true, .biases = true}, .batch = 6, .microbatches = 3, .dtype = DType::kBF16}, remat));
+    testing::check_placement(plan_on_cpu({}, remat, Mesh({{"fsdp", 2}, {"tensor", 4}})));
+  }
+}
+
+TEST(place, a_dead_value_gives_its_bytes_away) {
+  Builder b("chain");
+  const Type type{DType::kF32, {{"batch", 64}, {"embed", 64}}};
+  Tensor x = b.input("x", type);
+  for (int i = 0; i < 6; ++i) x = reorder(x, i % 2 ? std::vector<std::string>{"batch", "embed"} : std::vector<std::string>{"embed", "batch"});
+  b.output("y", x);
+  const Plan plan = plan_single(b.take(), "chain", {});
+  testing::check_placement(plan);
+  EXPECT_EQ(plan.scratch_bytes, 2 * type.bytes());
+}
+
+TEST(place, optimizer_updates_lie_over_their_states) {
+  const Plan plan = plan_on_cpu({});
+  const Piece& update = plan.pieces.back();
+  const auto inputs = inputs_by_name(update.program);
+  int64_t copies = 0;
+  for (const Op& op : update.program.ops) copies += op.def->name == "reorder";
+  EXPECT_EQ(copies, 0);
+  for (const ProgramOutput& output : update.program.outputs) {
+    if (output.kind != OutputKind::kState) continue;
+    const Placement &to = update.places[static_cast<size_t>(output.value)], &from = update.places[static_cast<size_t>(inputs.at(output.name)->value)];
+    EXPECT(to.region == from.region && to.buffer == from.buffer && to.offset == from.offset);
+  }
+}
+
+// Linear in the sequence: no buffer and no workspace holds seq x seq.
+TEST(place, memory_grows_linearly_with_the_sequence) {
+  const auto peak = [](int64_t seq, const std::string& remat) { return static_cast<double>(plan_on_cpu({.model = {}, .batch = 1, .seq = seq}, remat).peak_bytes()); };
+  for (const char* remat : {"none", "full"}) {
+    EXPECT(peak(8192, remat) <= 2.2 * peak(4096, remat));
+    EXPECT(peak(8192, remat) >= 1.5 * peak(4096, remat));
+  }
+}
+
+}  // namespace mw

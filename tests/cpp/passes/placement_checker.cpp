@@ -1,0 +1,135 @@
+#include "passes/placement_checker.h"
+
+#include <algorithm>
+#include <map>
+
+#include "passes/place.h"
+#include "runner.h"
+
+namespace mw::testing {
+namespace {
+
+constexpr int32_t kNobody = -1, kWorkspace = -2;
+
+class PieceChecker {
+ public:
+  PieceChecker(const Plan& plan, const Piece& piece) : plan_(plan), piece_(piece), program_(piece.program), root_(program_.values.size()) {}
+
+  void run() {
+    for (const ProgramInput& input : program_.inputs) {
+      root_[static_cast<size_t>(input.value)] = input.value;
+      own(input.value, "input '" + input.name + "'");
+    }
+    for (size_t i = 0; i < program_.ops.size(); ++i) visit(i);
+    for (const ProgramOutput& output : program_.outputs) check_owner(output.value, "output '" + output.name + "'");
+  }
+
+ private:
+  using Lines = std::vector<int32_t>;
+
+  const Placement& place(ValueId id) const { return piece_.places.at(static_cast<size_t>(id)); }
+  ValueId root(ValueId id) const { return root_[static_cast<size_t>(id)]; }
+
+  std::pair<int64_t, int64_t> lines_of(ValueId id) const {
+    const int64_t offset = place(id).offset;
+    return {offset / kPlacementAlignment, (offset + program_.type(id).bytes() + kPlacementAlignment - 1) / kPlacementAlignment};
+  }
+
+  Lines& memory(const Placement& p, const std::string& where) {
+    int64_t bytes = piece_.scratch_bytes;
+    if (p.region == Region::kKept) bytes = plan_.kept.at(static_cast<size_t>(p.buffer)).bytes;
+    if (p.region == Region::kCarried) bytes = plan_.carried.at(static_cast<size_t>(p.buffer)).bytes;
+    if (p.region == Region::kResult) bytes = plan_.results.at(static_cast<size_t>(p.buffer)).bytes;
+    if (p.region == Region::kNone) throw Failure(where + " has no place");
+    Lines& lines = memory_[{p.region, p.buffer}];
+    if (lines.empty()) lines.assign(static_cast<size_t>((bytes + kPlacementAlignment - 1) / kPlacementAlignment), kNobody);
+    return lines;
+  }
+
+  void own(ValueId id, const std::string& where) {
+    Lines& lines = memory(place(id), where);
+    if (place(id).offset % kPlacementAlignment != 0) throw Failure(where + " is not aligned");
+    const auto [begin, end] = lines_of(id);
+    if (end > static_cast<int64_t>(lines.size())) throw Failure(where + " ends beyond its region");
+    std::fill(lines.begin() + begin, lines.begin() + end, id);
+  }
+
+  void check_owner(ValueId id, const std::string& where) {
+    const Lines& lines = memory(place(id), where);
+    const auto [begin, end] = lines_of(id);
+    for (int64_t i = begin; i < end; ++i) {
+      if (lines.at(static_cast<size_t>(i)) != root(id)) throw Failure(where + ": value %" + std::to_string(id) + " was overwritten by %" + std::to_string(lines[static_cast<size_t>(i)]));
+    }
+  }
+
+  bool share_bytes(ValueId a, ValueId b) const {
+    if (place(a).region != place(b).region || place(a).buffer != place(b).buffer) return false;
+    const auto [a_begin, a_end] = lines_of(a);
+    const auto [b_begin, b_end] = lines_of(b);
+    return a_begin < b_end && b_begin < a_end;
+  }
+
+  // An op may write over an operand only element by element, or where it says so.
+  bool may_share(const Op& op, size_t result, size_t operand) const {
+    const ValueId r = op.results[result], o = op.operands[operand];
+    if (place(r).offset != place(o).offset || program_.type(r) != program_.type(o)) return false;
+    return op.def->elementwise || (result < op.def->in_place.size() && op.def->in_place[result] == static_cast<int8_t>(operand));
+  }
+
+  void visit(size_t index) {
+    const Op& op = program_.ops[index];
+    const std::string where = piece_.name + ": " + program_.describe(op);
+    for (const ValueId id : op.operands) check_owner(id, where);
+    if (op.def->view) {
+      root_[static_cast<size_t>(op.results[0])] = root(op.operands[0]);
+      if (!share_bytes(op.results[0], op.operands[0]) || place(op.results[0]).offset != place(op.operands[0]).offset) throw Failure(where + ": a view has bytes of its own");
+      return;
+    }
+    if (const int64_t workspace = piece_.workspace.at(index); workspace >= 0) {
+      if (workspace % kPlacementAlignment != 0) throw Failure(where + ": its workspace is not aligned");
+      Lines& lines = memory({Region::kScratch, -1, 0}, where);
+      lines.at(static_cast<size_t>(workspace / kPlacementAlignment)) = kWorkspace;
+      for (const ValueId id : op.operands) check_owner(id, where + " (workspace)");
+    }
+    for (size_t r = 0; r < op.results.size(); ++r) {
+      root_[static_cast<size_t>(op.results[r])] = op.results[r];
+      for (size_t o = 0; o < op.operands.size(); ++o) {
+        if (share_bytes(op.results[r], op.operands[o]) && !may_share(op, r, o)) throw Failure(where + ": result " + std::to_string(r) + " lies over operand " + std::to_string(o));
+      }
+      own(op.results[r], where);
+    }
+    for (const ValueId id : op.results) check_owner(id, where + " (its other results)");
+  }
+
+  const Plan& plan_;
+  const Piece& piece_;
+  const Program& program_;
+  std::vector<ValueId> root_;
+  std::map<std::pair<Region, int32_t>, Lines> memory_;
+};
+
+int64_t checked_end(const std::vector<Buffer>& buffers) {
+  int64_t end = 0;
+  for (const Buffer& buffer : buffers) {
+    if (buffer.offset < end || buffer.offset % kPlacementAlignment != 0 || buffer.bytes < buffer.type.bytes()) throw Failure("buffer '" + buffer.name + "' lies over another one");
+    end = buffer.offset + buffer.bytes;
+  }
+  return end;
+}
+
+}  // namespace
+
+void check_placement(const Plan& plan) {
+  EXPECT_EQ(checked_end(plan.kept), plan.kept_bytes);
+  EXPECT_EQ(checked_end(plan.carried), plan.carried_bytes);
+  EXPECT_EQ(checked_end(plan.results), plan.result_bytes);
+  int64_t scratch = 0;
+  for (const Piece& piece : plan.pieces) {
+    PieceChecker(plan, piece).run();
+    scratch = std::max(scratch, piece.scratch_bytes);
+  }
+  EXPECT_EQ(plan.scratch_bytes, scratch);
+  EXPECT_EQ(plan.peak_bytes(), plan.kept_bytes + plan.carried_copies * plan.carried_bytes + scratch + plan.result_bytes + plan.staging_bytes);
+}
+
+}  // namespace mw::testing
