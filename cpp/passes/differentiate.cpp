@@ -60,7 +60,8 @@ class Reverse {
       wanted |= context.needed.back();
     }
     if (!wanted) return;
-    if (!op.def->gradient) throw UserError(builder_.program().describe(op) + " has no gradient, but the loss depends on a parameter through it");
+    if (!op.def->gradient)
+      throw UserError(builder_.program().describe(op) + " has no gradient, but the loss depends on a parameter through it");
     context.gradients.resize(op.operands.size());
     context.replacements.resize(op.results.size());
     context.depends_on_parameters = [this](Tensor t) { return depends(t.id); };
@@ -75,8 +76,8 @@ class Reverse {
   }
 
   void accumulate(const Op& op, ValueId id, Tensor gradient) {
-    MW_CHECK(gradient.type().dims == builder_.program().type(id).dims, builder_.program().describe(op), ": the gradient ", to_string(gradient.type()), " of ",
-             to_string(builder_.program().type(id)), " has other dims");
+    MW_CHECK(gradient.type().dims == builder_.program().type(id).dims, builder_.program().describe(op), ": the gradient ",
+             to_string(gradient.type()), " of ", to_string(builder_.program().type(id)), " has other dims");
     std::optional<Tensor>& sum = gradients_[static_cast<size_t>(id)];
     sum = sum ? *sum + gradient : gradient;
   }

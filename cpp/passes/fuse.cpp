@@ -11,7 +11,7 @@
 namespace mw {
 namespace {
 
-constexpr size_t kLongestChain = 24;   // instructions; beyond it the values no longer fit the registers' blocks in L1
+constexpr size_t kLongestChain = 24;  // instructions; beyond it the values no longer fit the registers' blocks in L1
 constexpr size_t kMostOperands = 12;
 
 std::vector<std::vector<int32_t>> users_of(const Program& program) {
@@ -48,7 +48,9 @@ void fuse_accumulation(Program& program) {
     const Op& op = program.ops[i];
     if (op.def->name != "add" || !written.count(op.operands[0])) continue;
     const int32_t producer = program.values[static_cast<size_t>(op.operands[1])].producer;
-    if (producer < 0 || program.ops[static_cast<size_t>(producer)].def->name != "dot" || users[static_cast<size_t>(op.operands[1])].size() != 1) continue;
+    if (producer < 0 || program.ops[static_cast<size_t>(producer)].def->name != "dot" ||
+        users[static_cast<size_t>(op.operands[1])].size() != 1)
+      continue;
     if (program.ops[static_cast<size_t>(producer)].operands.size() != 2 || outputs.count(op.operands[1])) continue;
     if (program.type(op.operands[0]) != program.type(op.operands[1])) continue;
     dot_of_add[static_cast<int32_t>(i)] = producer;
@@ -82,7 +84,8 @@ void fuse_accumulation(Program& program) {
 
 class ChainFuser {
  public:
-  explicit ChainFuser(const Program& program) : program_(program), users_(users_of(program)), written_(written_states(program)), joined_into_(program.ops.size(), -1) {
+  explicit ChainFuser(const Program& program)
+      : program_(program), users_(users_of(program)), written_(written_states(program)), joined_into_(program.ops.size(), -1) {
     for (const ProgramOutput& output : program.outputs) outputs_.insert(output.value);
   }
 
@@ -101,8 +104,12 @@ class ChainFuser {
   }
 
  private:
-  static bool is_scalar_constant(const Program& program, const Op& op) { return op.def->name == "constant" && program.type(op.results[0]) == Type{DType::kF32, {}}; }
-  bool may_join(const Op& op) const { return op.results.size() == 1 && op.def->elementwise && fits_chain(*op.def, op.attributes) && !op.operands.empty(); }
+  static bool is_scalar_constant(const Program& program, const Op& op) {
+    return op.def->name == "constant" && program.type(op.results[0]) == Type{DType::kF32, {}};
+  }
+  bool may_join(const Op& op) const {
+    return op.results.size() == 1 && op.def->elementwise && fits_chain(*op.def, op.attributes) && !op.operands.empty();
+  }
 
   // Op i joins the only op that reads its result when both run over the same dims.
   void choose(size_t i) {
@@ -113,7 +120,8 @@ class ChainFuser {
     for (const ValueId id : op.operands) {
       const int32_t producer = program_.values[static_cast<size_t>(id)].producer;
       if (producer < 0 || !members_.count(producer) || joined_into_[static_cast<size_t>(producer)] >= 0) continue;
-      if (users_[static_cast<size_t>(id)].size() != 1 || outputs_.count(id) || program_.type(id).dims != program_.type(op.results[0]).dims) continue;
+      if (users_[static_cast<size_t>(id)].size() != 1 || outputs_.count(id) || program_.type(id).dims != program_.type(op.results[0]).dims)
+        continue;
       const auto& group = members_[producer];
       if (own.size() + group.size() > kLongestChain || operands_of(own, group) > kMostOperands || reads_written_state(group)) continue;
       own.insert(own.begin(), group.begin(), group.end());
@@ -125,7 +133,8 @@ class ChainFuser {
   size_t operands_of(const std::vector<int32_t>& a, const std::vector<int32_t>& b) const {
     std::unordered_set<ValueId> distinct;
     for (const auto* group : {&a, &b}) {
-      for (const int32_t i : *group) distinct.insert(program_.ops[static_cast<size_t>(i)].operands.begin(), program_.ops[static_cast<size_t>(i)].operands.end());
+      for (const int32_t i : *group)
+        distinct.insert(program_.ops[static_cast<size_t>(i)].operands.begin(), program_.ops[static_cast<size_t>(i)].operands.end());
     }
     return distinct.size();
   }
@@ -149,7 +158,9 @@ class ChainFuser {
       const int32_t producer = program_.values[static_cast<size_t>(id)].producer;
       if (producer >= 0 && is_scalar_constant(program_, program_.ops[static_cast<size_t>(producer)])) {
         has_constant = true;
-        code.push_back({.def = program_.ops[static_cast<size_t>(producer)].def, .arguments = {}, .attributes = program_.ops[static_cast<size_t>(producer)].attributes});
+        code.push_back({.def = program_.ops[static_cast<size_t>(producer)].def,
+                        .arguments = {},
+                        .attributes = program_.ops[static_cast<size_t>(producer)].attributes});
         return arguments[id] = {true, static_cast<int>(code.size()) - 1};
       }
       operands.push_back(copier[id]);
@@ -173,7 +184,7 @@ class ChainFuser {
   const Program& program_;
   std::vector<std::vector<int32_t>> users_;
   std::unordered_set<ValueId> written_, outputs_;
-  std::vector<int32_t> joined_into_;                            // op that took this op in
+  std::vector<int32_t> joined_into_;                           // op that took this op in
   std::unordered_map<int32_t, std::vector<int32_t>> members_;  // ops of the chain that ends in this op
 };
 

@@ -30,7 +30,8 @@ class BufferTable {
   int32_t find_or_add(const std::string& name, BufferRole role, const Type& type) {
     const auto [at, added] = index_.emplace(name, static_cast<int32_t>(buffers_.size()));
     if (added) {
-      Buffer buffer{.name = name, .role = role, .type = type, .global_type = type, .layout = {}, .offset = end_, .bytes = padded(type.bytes())};
+      Buffer buffer{
+          .name = name, .role = role, .type = type, .global_type = type, .layout = {}, .offset = end_, .bytes = padded(type.bytes())};
       if (const auto known = shared_.find(name); known != shared_.end()) {
         buffer.global_type = known->second.global_type;
         buffer.layout = known->second.layout;
@@ -61,7 +62,8 @@ bool may_overwrite(const Program& program, const Op& op, ValueId result, ValueId
     if (op.operands[i] != old) continue;
     if (op.def->elementwise && program.type(old) == program.type(result)) continue;
     bool named = false;
-    for (size_t r = 0; r < op.results.size() && r < op.def->in_place.size(); ++r) named |= op.results[r] == result && op.def->in_place[r] == static_cast<int8_t>(i);
+    for (size_t r = 0; r < op.results.size() && r < op.def->in_place.size(); ++r)
+      named |= op.results[r] == result && op.def->in_place[r] == static_cast<int8_t>(i);
     if (!named) return false;
   }
   return true;
@@ -80,7 +82,8 @@ void give_outputs_their_own_op(Program& program) {
     const ProgramInput* input = at == inputs.end() ? nullptr : at->second;
     if (output.kind == OutputKind::kState && input && input->value == output.value) continue;  // unchanged
     if (producer < 0 || program.ops[static_cast<size_t>(producer)].def->view || taken[output.value]++ > 0 ||
-        (output.kind == OutputKind::kState && input && !may_overwrite(program, program.ops[static_cast<size_t>(producer)], output.value, input->value)))
+        (output.kind == OutputKind::kState && input &&
+         !may_overwrite(program, program.ops[static_cast<size_t>(producer)], output.value, input->value)))
       copies.push_back(static_cast<int32_t>(i));
   }
   if (copies.empty()) return;
@@ -96,7 +99,8 @@ void give_outputs_their_own_op(Program& program) {
 
 class PiecePlacer {
  public:
-  PiecePlacer(Piece& piece, Tables& tables, const BackendFacts& backend) : piece_(piece), program_(piece.program), tables_(tables), backend_(backend) {}
+  PiecePlacer(Piece& piece, Tables& tables, const BackendFacts& backend)
+      : piece_(piece), program_(piece.program), tables_(tables), backend_(backend) {}
 
   void run() {
     give_outputs_their_own_op(program_);
@@ -136,13 +140,18 @@ class PiecePlacer {
     for (const ProgramOutput& output : program_.outputs) {
       const Type& type = program_.type(output.value);
       switch (output.kind) {
-        case OutputKind::kResult: place_of(output.value) = {Region::kResult, tables_.results.find_or_add(output.name, BufferRole::kResult, type), 0}; break;
-        case OutputKind::kCarried: place_of(output.value) = {Region::kCarried, tables_.carried.find_or_add(output.name, BufferRole::kActivation, type), 0}; break;
+        case OutputKind::kResult:
+          place_of(output.value) = {Region::kResult, tables_.results.find_or_add(output.name, BufferRole::kResult, type), 0};
+          break;
+        case OutputKind::kCarried:
+          place_of(output.value) = {Region::kCarried, tables_.carried.find_or_add(output.name, BufferRole::kActivation, type), 0};
+          break;
         case OutputKind::kState: {
           const auto at = inputs.find(output.name);
           const ProgramInput* input = at == inputs.end() ? nullptr : at->second;
           if (input && input->value == output.value) break;
-          place_of(output.value) = {Region::kKept, tables_.kept.find_or_add(output.name, role_of(output.name, input ? input->kind : InputKind::kState), type), 0};
+          place_of(output.value) = {
+              Region::kKept, tables_.kept.find_or_add(output.name, role_of(output.name, input ? input->kind : InputKind::kState), type), 0};
           break;
         }
       }
@@ -165,7 +174,9 @@ class PiecePlacer {
     for (const ValueId id : op.operands) {
       const ValueId root = root_[static_cast<size_t>(id)];
       const bool dies = last_use_[static_cast<size_t>(root)] == static_cast<int32_t>(index);
-      if (dies && piece_.places[static_cast<size_t>(root)].region == Region::kScratch && program_.type(id) == result && bytes_of(root) == bytes_of(op.results[0])) return root;
+      if (dies && piece_.places[static_cast<size_t>(root)].region == Region::kScratch && program_.type(id) == result &&
+          bytes_of(root) == bytes_of(op.results[0]))
+        return root;
     }
     return kNoValue;
   }
@@ -209,8 +220,8 @@ class PiecePlacer {
   Tables& tables_;
   const BackendFacts& backend_;
   ArenaPlan arena_;
-  std::vector<ValueId> root_;       // the value whose bytes a view shows
-  std::vector<int32_t> last_use_;   // by root
+  std::vector<ValueId> root_;      // the value whose bytes a view shows
+  std::vector<int32_t> last_use_;  // by root
 };
 
 }  // namespace

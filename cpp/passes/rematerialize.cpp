@@ -59,7 +59,8 @@ class Keeper {
       if (activation.is_operand) return "";  // enters a layer: always kept
       pattern = "*." + std::string(activation.part);
     }
-    const bool found = std::any_of(forward_.ops.begin(), forward_.ops.end(), [&](const Op& op) { return matches(pattern, forward_.scopes[static_cast<size_t>(op.scope)]); });
+    const bool found = std::any_of(forward_.ops.begin(), forward_.ops.end(),
+                                   [&](const Op& op) { return matches(pattern, forward_.scopes[static_cast<size_t>(op.scope)]); });
     if (found) return pattern;
     for (const std::string& scope : forward_.scopes) known.push_back(scope);
     throw UserError("remat policy: '" + name + "' matches nothing in this model" + did_you_mean(name, known) +
@@ -78,7 +79,8 @@ class Keeper {
 
   bool is_reduced_later(ValueId id) const {
     const auto& users = users_[static_cast<size_t>(id)];
-    return !users.empty() && std::all_of(users.begin(), users.end(), [&](int32_t user) { return reduces(forward_.ops[static_cast<size_t>(user)]); });
+    return !users.empty() &&
+           std::all_of(users.begin(), users.end(), [&](int32_t user) { return reduces(forward_.ops[static_cast<size_t>(user)]); });
   }
 
   const Op& reduced_by(const Op& op) const {
@@ -149,7 +151,8 @@ class Rewriter {
     if (remade.has(id)) return;
     const int32_t producer = forward_.values[static_cast<size_t>(id)].producer;
     if (producer < 0) {
-      const ProgramInput& input = *std::find_if(forward_.inputs.begin(), forward_.inputs.end(), [&](const ProgramInput& i) { return i.value == id; });
+      const ProgramInput& input =
+          *std::find_if(forward_.inputs.begin(), forward_.inputs.end(), [&](const ProgramInput& i) { return i.value == id; });
       const Type& type = forward_.type(id);
       remade.map(id, input.kind == InputKind::kParameter ? builder.parameter(input.name, type) : builder.input(input.name, type));
       return;
@@ -181,7 +184,8 @@ RematPolicy parse_remat(const std::string& text) {
   RematPolicy policy{text.substr(0, text.find(':')), {}};
   const std::vector<std::string> kinds{"none", "full", "minimal", "custom"};
   if (std::find(kinds.begin(), kinds.end(), policy.kind) == kinds.end()) {
-    throw UserError("unknown remat policy '" + policy.kind + "'" + did_you_mean(policy.kind, kinds) + "; expected none, full, minimal or custom:NAME,NAME");
+    throw UserError("unknown remat policy '" + policy.kind + "'" + did_you_mean(policy.kind, kinds) +
+                    "; expected none, full, minimal or custom:NAME,NAME");
   }
   if (text.find(':') != std::string::npos) {
     if (policy.kind != "custom") throw UserError("remat policy '" + text + "': only custom takes names");
@@ -191,7 +195,8 @@ RematPolicy parse_remat(const std::string& text) {
       at = comma + 1;
     }
   }
-  if (policy.kind == "custom" && policy.names.empty()) throw UserError("remat policy custom names nothing; expected for example custom:query_proj,context");
+  if (policy.kind == "custom" && policy.names.empty())
+    throw UserError("remat policy custom names nothing; expected for example custom:query_proj,context");
   return policy;
 }
 

@@ -19,7 +19,9 @@ Plan plan_on(const Axes& axes, const StepOptions& step = {}, const Rules& rules 
   return plan_step(step, options);
 }
 
-void check_golden(const std::string& name, const Plan& plan) { testing::expect_golden("collectives/" + name + ".txt", list_collectives(plan, Sources::kWithout)); }
+void check_golden(const std::string& name, const Plan& plan) {
+  testing::expect_golden("collectives/" + name + ".txt", list_collectives(plan, Sources::kWithout));
+}
 
 struct Line {
   std::string piece, op, scope;
@@ -31,7 +33,8 @@ std::vector<Line> collectives(const Plan& plan) {
   for (const Piece& piece : plan.pieces) {
     for (const Op& op : piece.program.ops) {
       if (!communicates(op)) continue;
-      lines.push_back({piece_title(piece), std::string(op.def->name), piece.program.scopes[static_cast<size_t>(op.scope)], piece.program.type(op.operands[0])});
+      lines.push_back({piece_title(piece), std::string(op.def->name), piece.program.scopes[static_cast<size_t>(op.scope)],
+                       piece.program.type(op.operands[0])});
     }
   }
   return lines;
@@ -104,7 +107,8 @@ TEST(collectives, zero3_stores_a_quarter) {
 
 TEST(collectives, a_list_names_source_and_scope) {
   const std::string text = list_collectives(plan_on({{"tensor", 2}}));
-  EXPECT(text.find("forward  all_gather seq over tensor=2  f32[batch=8, seq=4, embed=16] -> f32[batch=8, seq=8, embed=16]  2048 bytes  layers.0.attention.query  "
+  EXPECT(text.find("forward  all_gather seq over tensor=2  f32[batch=8, seq=4, embed=16] -> f32[batch=8, seq=8, embed=16]  2048 bytes  "
+                   "layers.0.attention.query  "
                    "cpp/layers/attention.cpp:") != std::string::npos);
 }
 

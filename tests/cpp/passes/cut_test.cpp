@@ -24,7 +24,9 @@ std::string order_of(const Plan& plan) {
   return text;
 }
 
-StepOptions step_of(int microbatches, const OptimizerConfig& optimizer) { return {.model = {}, .batch = 6, .microbatches = microbatches, .optimizer = optimizer}; }
+StepOptions step_of(int microbatches, const OptimizerConfig& optimizer) {
+  return {.model = {}, .batch = 6, .microbatches = microbatches, .optimizer = optimizer};
+}
 
 }  // namespace
 
@@ -36,8 +38,9 @@ TEST(cut, run_order) {
 }
 
 TEST(cut, microbatches_equal_the_big_batch) {
-  for (const OptimizerConfig& optimizer : {OptimizerConfig{.kind = "adamw", .weight_decay = 0.1, .clip = 0.5}, OptimizerConfig{.kind = "sgd", .weight_decay = 0.1},
-                                           OptimizerConfig{.kind = "sgd", .weight_decay = 0.1, .momentum = 0.9, .clip = 0.5}}) {
+  for (const OptimizerConfig& optimizer :
+       {OptimizerConfig{.kind = "adamw", .weight_decay = 0.1, .clip = 0.5}, OptimizerConfig{.kind = "sgd", .weight_decay = 0.1},
+        OptimizerConfig{.kind = "sgd", .weight_decay = 0.1, .momentum = 0.9, .clip = 0.5}}) {
     const testing::StepNumbers whole = run_step(step_of(1, optimizer), PlanOptions{});
     for (const int microbatches : {2, 3}) expect_equal_numbers(run_step(step_of(microbatches, optimizer), PlanOptions{}), whole, 1e-10);
   }
@@ -53,7 +56,8 @@ TEST(cut, pieces_equal_the_program) {
   const auto results = evaluate_reference(program, inputs, {.round_results = false});
   const testing::StepNumbers numbers = run_step(step, PlanOptions{});
   EXPECT_NEAR(numbers.loss, results.at("loss").data[0], 1e-12);
-  for (const auto& [name, gradient] : numbers.gradients) EXPECT(testing::relative_difference(gradient, results.at("gradient." + name)) < 1e-12);
+  for (const auto& [name, gradient] : numbers.gradients)
+    EXPECT(testing::relative_difference(gradient, results.at("gradient." + name)) < 1e-12);
 }
 
 // Other f32 scalars are summed over the microbatches like the loss.
@@ -86,7 +90,8 @@ TEST(cut, a_result_that_is_no_scalar_is_refused) {
   b.output("loss", reduce_sum(w, {"embed"}));
   b.output("doubled", w * 2.0);
   const Program training = differentiate(b.take());
-  EXPECT_ERROR(UserError, { cut(training, Program(), 1); }, "result 'doubled' is f32[embed=3]; a training step can only return f32 scalars");
+  EXPECT_ERROR(
+      UserError, { cut(training, Program(), 1); }, "result 'doubled' is f32[embed=3]; a training step can only return f32 scalars");
   EXPECT_ERROR(UserError, { cut(training, Program(), 0); }, "microbatches is 0; expected at least 1");
 }
 

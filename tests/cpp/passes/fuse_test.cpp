@@ -42,11 +42,13 @@ std::string kernel_calls(const Plan& plan) {
 
 TEST(fuse, kernel_calls_per_layer) {
   const StepOptions step{.model = {}, .batch = 8, .microbatches = 2};
-  testing::expect_golden("kernel_calls.txt", "before fuse\n" + kernel_calls(plan_step(step, options_with(false))) + "\nafter fuse\n" + kernel_calls(plan_step(step, options_with(true))));
+  testing::expect_golden("kernel_calls.txt", "before fuse\n" + kernel_calls(plan_step(step, options_with(false))) + "\nafter fuse\n" +
+                                                 kernel_calls(plan_step(step, options_with(true))));
 }
 
 TEST(fuse, same_numbers) {
-  for (const StepOptions& step : {StepOptions{.model = {}, .batch = 12, .microbatches = 3}, StepOptions{.model = {.biases = true}, .batch = 8, .microbatches = 1}}) {
+  for (const StepOptions& step :
+       {StepOptions{.model = {}, .batch = 12, .microbatches = 3}, StepOptions{.model = {.biases = true}, .batch = 8, .microbatches = 1}}) {
     expect_equal_numbers(run_step(step, options_with(true)), run_step(step, options_with(false)), 1e-12);
   }
 }

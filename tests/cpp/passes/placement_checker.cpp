@@ -58,7 +58,8 @@ class PieceChecker {
     const Lines& lines = memory(place(id), where);
     const auto [begin, end] = lines_of(id);
     for (int64_t i = begin; i < end; ++i) {
-      if (lines.at(static_cast<size_t>(i)) != root(id)) throw Failure(where + ": value %" + std::to_string(id) + " was overwritten by %" + std::to_string(lines[static_cast<size_t>(i)]));
+      if (lines.at(static_cast<size_t>(i)) != root(id))
+        throw Failure(where + ": value %" + std::to_string(id) + " was overwritten by %" + std::to_string(lines[static_cast<size_t>(i)]));
     }
   }
 
@@ -82,7 +83,8 @@ class PieceChecker {
     for (const ValueId id : op.operands) check_owner(id, where);
     if (op.def->view) {
       root_[static_cast<size_t>(op.results[0])] = root(op.operands[0]);
-      if (!share_bytes(op.results[0], op.operands[0]) || place(op.results[0]).offset != place(op.operands[0]).offset) throw Failure(where + ": a view has bytes of its own");
+      if (!share_bytes(op.results[0], op.operands[0]) || place(op.results[0]).offset != place(op.operands[0]).offset)
+        throw Failure(where + ": a view has bytes of its own");
       return;
     }
     if (const int64_t workspace = piece_.workspace.at(index); workspace >= 0) {
@@ -94,7 +96,8 @@ class PieceChecker {
     for (size_t r = 0; r < op.results.size(); ++r) {
       root_[static_cast<size_t>(op.results[r])] = op.results[r];
       for (size_t o = 0; o < op.operands.size(); ++o) {
-        if (share_bytes(op.results[r], op.operands[o]) && !may_share(op, r, o)) throw Failure(where + ": result " + std::to_string(r) + " lies over operand " + std::to_string(o));
+        if (share_bytes(op.results[r], op.operands[o]) && !may_share(op, r, o))
+          throw Failure(where + ": result " + std::to_string(r) + " lies over operand " + std::to_string(o));
       }
       own(op.results[r], where);
     }
@@ -111,7 +114,8 @@ class PieceChecker {
 int64_t checked_end(const std::vector<Buffer>& buffers) {
   int64_t end = 0;
   for (const Buffer& buffer : buffers) {
-    if (buffer.offset < end || buffer.offset % kPlacementAlignment != 0 || buffer.bytes < buffer.type.bytes()) throw Failure("buffer '" + buffer.name + "' lies over another one");
+    if (buffer.offset < end || buffer.offset % kPlacementAlignment != 0 || buffer.bytes < buffer.type.bytes())
+      throw Failure("buffer '" + buffer.name + "' lies over another one");
     end = buffer.offset + buffer.bytes;
   }
   return end;
@@ -129,7 +133,8 @@ void check_placement(const Plan& plan) {
     scratch = std::max(scratch, piece.scratch_bytes);
   }
   EXPECT_EQ(plan.scratch_bytes, scratch);
-  EXPECT_EQ(plan.peak_bytes(), plan.kept_bytes + plan.carried_copies * plan.carried_bytes + scratch + plan.result_bytes + plan.staging_bytes);
+  EXPECT_EQ(plan.peak_bytes(),
+            plan.kept_bytes + plan.carried_copies * plan.carried_bytes + scratch + plan.result_bytes + plan.staging_bytes);
 }
 
 }  // namespace mw::testing

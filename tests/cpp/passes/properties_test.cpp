@@ -36,7 +36,9 @@ bool check_case(uint64_t seed) {
   const auto expected = evaluate_reference(differentiate(program), inputs, {.round_results = false});
   for (const auto& [name, array] : expected) {
     const double difference = testing::relative_difference(ranks.result(name), array);
-    if (!(difference < 1e-9)) throw testing::Failure("seed " + std::to_string(seed) + ", " + options.mesh.to_string() + ": " + name + " differs by " + testing::show(difference));
+    if (!(difference < 1e-9))
+      throw testing::Failure("seed " + std::to_string(seed) + ", " + options.mesh.to_string() + ": " + name + " differs by " +
+                             testing::show(difference));
   }
   return true;
 }

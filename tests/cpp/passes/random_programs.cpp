@@ -62,14 +62,21 @@ class ProgramMaker {
     const Tensor a = any(), x = any_array();
     const std::string dim = x.type().dims[below(x.type().dims.size())].name;
     switch (below(9)) {
-      case 0: return values_.push_back(unary("tanh", a));
-      case 1: return values_.push_back(a * 0.5);
+      case 0:
+        return values_.push_back(unary("tanh", a));
+      case 1:
+        return values_.push_back(a * 0.5);
       case 2:
-      case 3: return add_binary(a);
-      case 4: return add_dot(x);
-      case 5: return values_.push_back(reduce_sum(x, {dim}));
-      case 6: return values_.push_back(reduce_max(x, {dim}));
-      case 7: return values_.push_back(rms_norm(x, weight_for(x, dim), 1e-3));
+      case 3:
+        return add_binary(a);
+      case 4:
+        return add_dot(x);
+      case 5:
+        return values_.push_back(reduce_sum(x, {dim}));
+      case 6:
+        return values_.push_back(reduce_max(x, {dim}));
+      case 7:
+        return values_.push_back(rms_norm(x, weight_for(x, dim), 1e-3));
       default: {
         std::vector<std::string> order = x.type().dim_names();
         std::shuffle(order.begin(), order.end(), random_);

@@ -20,9 +20,8 @@ void each_run(const Type& whole, const std::string& dim, int64_t start, int64_t 
 }
 
 void put_block(HostArray& whole, const std::string& dim, int64_t start, const HostArray& block) {
-  each_run(whole.type, dim, start, block.type.size_of(dim), [&](int64_t w, int64_t b, int64_t n) {
-    std::copy_n(block.data.begin() + b, n, whole.data.begin() + w);
-  });
+  each_run(whole.type, dim, start, block.type.size_of(dim),
+           [&](int64_t w, int64_t b, int64_t n) { std::copy_n(block.data.begin() + b, n, whole.data.begin() + w); });
 }
 
 HostArray joined(const std::vector<HostArray>& blocks, const std::string& dim) {
@@ -80,18 +79,26 @@ HostArray block_of(const HostArray& x, const std::string& dim, int64_t start, in
 
 HostArray shard_of(const HostArray& whole, const Layout& layout, const Mesh& mesh, int64_t rank) {
   HostArray shard = whole;
-  for (const DimShards& entry : layout.dims) shard = nth_of(shard, entry.dim, shard_index(entry.parts, mesh, rank), total_size(entry.parts));
+  for (const DimShards& entry : layout.dims)
+    shard = nth_of(shard, entry.dim, shard_index(entry.parts, mesh, rank), total_size(entry.parts));
   return shard;
 }
 
 SpmdEvaluator::SpmdEvaluator(const Plan& plan, Mesh mesh, ReferenceOptions options)
-    : plan_(plan), mesh_(std::move(mesh)), options_(options), states_(static_cast<size_t>(mesh_.size())), carried_(states_.size()), results_(states_.size()) {}
+    : plan_(plan),
+      mesh_(std::move(mesh)),
+      options_(options),
+      states_(static_cast<size_t>(mesh_.size())),
+      carried_(states_.size()),
+      results_(states_.size()) {}
 
 void SpmdEvaluator::write(const std::string& name, const HostArray& whole) {
   const auto known = plan_.shared.find(name);
   MW_CHECK(known != plan_.shared.end(), "the plan does not know '", name, "'");
-  MW_CHECK(known->second.global_type == whole.type, "'", name, "' is ", to_string(known->second.global_type), ", not ", to_string(whole.type));
-  for (size_t rank = 0; rank < states_.size(); ++rank) states_[rank][name] = shard_of(whole, known->second.layout, mesh_, static_cast<int64_t>(rank));
+  MW_CHECK(known->second.global_type == whole.type, "'", name, "' is ", to_string(known->second.global_type), ", not ",
+           to_string(whole.type));
+  for (size_t rank = 0; rank < states_.size(); ++rank)
+    states_[rank][name] = shard_of(whole, known->second.layout, mesh_, static_cast<int64_t>(rank));
 }
 
 HostArray SpmdEvaluator::read(const std::string& name) const {
@@ -108,10 +115,12 @@ HostArray SpmdEvaluator::read(const std::string& name) const {
       places.emplace_back(entry.dim, shard_index(entry.parts, mesh_, static_cast<int64_t>(rank)) * size);
       levels.push_back(block_of(levels.back(), entry.dim, places.back().second, size));
     }
-    MW_CHECK(levels.back().type == shard.type, "'", name, "' is ", to_string(shard.type), " on rank ", rank, ", not ", to_string(levels.back().type));
+    MW_CHECK(levels.back().type == shard.type, "'", name, "' is ", to_string(shard.type), " on rank ", rank, ", not ",
+             to_string(levels.back().type));
     for (size_t i = 0; i < shard.data.size(); ++i) {
       const double there = levels.back().data[i];
-      MW_CHECK(std::isnan(there) || there == shard.data[i], "copies of '", name, "' differ: ", there, " and ", shard.data[i], " on rank ", rank);
+      MW_CHECK(std::isnan(there) || there == shard.data[i], "copies of '", name, "' differ: ", there, " and ", shard.data[i], " on rank ",
+               rank);
     }
     levels.back() = shard;
     for (size_t i = places.size(); i-- > 0;) put_block(levels[i], places[i].first, places[i].second, levels[i + 1]);
@@ -135,7 +144,8 @@ void SpmdEvaluator::run(const std::map<std::string, HostArray>& inputs) {
   }
 }
 
-HostArray SpmdEvaluator::input_shard(const ProgramInput& input, const Type& local, int64_t microbatch, const HostArray& whole, int64_t rank) const {
+HostArray SpmdEvaluator::input_shard(const ProgramInput& input, const Type& local, int64_t microbatch, const HostArray& whole,
+                                     int64_t rank) const {
   HostArray array = whole;
   const auto known = plan_.shared.find(input.name);
   const Type& global = known == plan_.shared.end() ? local : known->second.global_type;
@@ -161,8 +171,8 @@ void SpmdEvaluator::run_piece(const Piece& piece, int64_t microbatch, const std:
         const Arrays& from = (input.kind == InputKind::kCarried ? carried_ : states_)[rank];
         MW_CHECK(from.contains(input.name), piece.name, " reads '", input.name, "', which nothing has written");
         value = from.at(input.name);
-        MW_CHECK(value->type == program.type(input.value), "'", input.name, "' is ", to_string(value->type), " where ", piece.name, " expects ",
-                 to_string(program.type(input.value)));
+        MW_CHECK(value->type == program.type(input.value), "'", input.name, "' is ", to_string(value->type), " where ", piece.name,
+                 " expects ", to_string(program.type(input.value)));
       }
     }
   }
@@ -181,7 +191,8 @@ void SpmdEvaluator::run_op(const Program& program, const Op& op) {
     context.attributes = &op.attributes;
     for (const ValueId id : op.operands) context.operands.push_back(&*values[static_cast<size_t>(id)]);
     std::vector<HostArray> results;
-    for (const ValueId id : op.results) results.push_back({program.type(id), std::vector<double>(static_cast<size_t>(program.type(id).elements()), 0.0)});
+    for (const ValueId id : op.results)
+      results.push_back({program.type(id), std::vector<double>(static_cast<size_t>(program.type(id).elements()), 0.0)});
     for (HostArray& result : results) context.results.push_back(&result);
     op.def->reference(context);
     for (size_t i = 0; i < results.size(); ++i) {
@@ -202,7 +213,8 @@ void SpmdEvaluator::run_collective(const Program& program, const Op& op) {
   std::vector<HostArray> results;
   for (size_t rank = 0; rank < values_.size(); ++rank) {
     const Group group = make_group(mesh_, static_cast<int64_t>(rank), parts);
-    MW_CHECK(group.size() == op.attributes.integer("parts"), program.describe(op), " says ", op.attributes.integer("parts"), " parts; the group has ", group.size());
+    MW_CHECK(group.size() == op.attributes.integer("parts"), program.describe(op), " says ", op.attributes.integer("parts"),
+             " parts; the group has ", group.size());
     if (op.def->name == "shard_offset") {
       results.push_back({program.type(op.results[0]), {static_cast<double>(group.index * op.attributes.integer("size"))}});
       continue;

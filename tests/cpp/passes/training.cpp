@@ -108,7 +108,11 @@ StepNumbers run_step(const StepOptions& step, const Plan& plan, const Mesh& mesh
   SpmdEvaluator ranks(plan, mesh, reference);
   for (const auto& [name, array] : initial_states(step)) ranks.write(name, array);
   ranks.run(batch_inputs(step));
-  StepNumbers numbers{.loss = ranks.result("loss").data[0], .grad_norm = ranks.result("grad_norm").data[0], .gradients = {}, .weights = {}, .traffic = ranks.traffic()};
+  StepNumbers numbers{.loss = ranks.result("loss").data[0],
+                      .grad_norm = ranks.result("grad_norm").data[0],
+                      .gradients = {},
+                      .weights = {},
+                      .traffic = ranks.traffic()};
   for (const TrainedParameter& p : trained_parameters(step)) {
     numbers.gradients[p.name] = ranks.read("gradient." + p.name);
     numbers.weights[p.name] = ranks.read(p.name);
