@@ -9,7 +9,7 @@ namespace mw {
 namespace {
 
 constexpr int64_t kMostSlots = 16;
-constexpr int64_t kPrefillTokens = 256;   // of one step
+constexpr int64_t kPrefillTokens = 256;  // of one step
 constexpr int64_t kShortestCache = 64;
 
 int64_t bucket(int64_t n, int64_t smallest) {
@@ -22,15 +22,18 @@ int64_t bucket(int64_t n, int64_t smallest) {
 struct Active {
   size_t request = 0;
   bool used = false;
-  size_t consumed = 0;        // prompt tokens whose keys and values are in the cache
-  int64_t position = 0;       // of the next token to be fed
-  int32_t next = 0;           // the token to feed once the prompt is consumed
+  size_t consumed = 0;   // prompt tokens whose keys and values are in the cache
+  int64_t position = 0;  // of the next token to be fed
+  int32_t next = 0;      // the token to feed once the prompt is consumed
 };
 
 // One step's row of tokens.
 struct Row {
   explicit Row(int64_t tokens, int64_t slots)
-      : ids(static_cast<size_t>(tokens), 0), positions(ids), slot_of(static_cast<size_t>(tokens), -1), logit_rows(static_cast<size_t>(slots), -1) {}
+      : ids(static_cast<size_t>(tokens), 0),
+        positions(ids),
+        slot_of(static_cast<size_t>(tokens), -1),
+        logit_rows(static_cast<size_t>(slots), -1) {}
   std::vector<int32_t> ids, positions, slot_of, logit_rows;
   size_t filled = 0;
   void add(int32_t id, int64_t position, size_t slot) {
@@ -46,14 +49,18 @@ void check_request(const GenerationRequest& request, const ModelConfig& config) 
   if (request.max_new_tokens < 0) throw UserError("max_new_tokens is " + std::to_string(request.max_new_tokens) + "; expected 0 or more");
   for (size_t i = 0; i < request.prompt.size(); ++i) {
     if (request.prompt[i] < 0 || request.prompt[i] >= config.vocab_size) {
-      throw UserError("token id " + std::to_string(request.prompt[i]) + " at position " + std::to_string(i) + " of a prompt is outside the vocabulary of " + std::to_string(config.vocab_size));
+      throw UserError("token id " + std::to_string(request.prompt[i]) + " at position " + std::to_string(i) +
+                      " of a prompt is outside the vocabulary of " + std::to_string(config.vocab_size));
     }
   }
   const int64_t length = static_cast<int64_t>(request.prompt.size()) + request.max_new_tokens;
   if (length > config.max_position_embeddings) {
-    throw UserError("a prompt of " + std::to_string(request.prompt.size()) + " tokens and max_new_tokens=" + std::to_string(request.max_new_tokens) + " need " + std::to_string(length) +
-                    " positions, but the model has max_position_embeddings=" + std::to_string(config.max_position_embeddings) + "; at most " +
-                    std::to_string(std::max<int64_t>(0, config.max_position_embeddings - static_cast<int64_t>(request.prompt.size()))) + " new tokens fit");
+    throw UserError("a prompt of " + std::to_string(request.prompt.size()) +
+                    " tokens and max_new_tokens=" + std::to_string(request.max_new_tokens) + " need " + std::to_string(length) +
+                    " positions, but the model has max_position_embeddings=" + std::to_string(config.max_position_embeddings) +
+                    "; at most " +
+                    std::to_string(std::max<int64_t>(0, config.max_position_embeddings - static_cast<int64_t>(request.prompt.size()))) +
+                    " new tokens fit");
   }
 }
 
@@ -61,12 +68,19 @@ void check_request(const GenerationRequest& request, const ModelConfig& config) 
 
 void Generator::prepare(const std::vector<GenerationRequest>& requests) {
   int64_t longest = 1;
-  for (const GenerationRequest& request : requests) longest = std::max(longest, static_cast<int64_t>(request.prompt.size()) + request.max_new_tokens);
-  const Sizes wanted{bucket(std::min<int64_t>(static_cast<int64_t>(requests.size()), kMostSlots), 1), bucket(longest, kShortestCache), kPrefillTokens};
-  if (wanted == sizes_ && session_.engine().has_kept(std::string(kCachePrefix) + "layers.0.attention.key")) return;
+  for (const GenerationRequest& request : requests)
+    longest = std::max(longest, static_cast<int64_t>(request.prompt.size()) + request.max_new_tokens);
+  const Sizes wanted{bucket(std::min<int64_t>(static_cast<int64_t>(requests.size()), kMostSlots), 1), bucket(longest, kShortestCache),
+                     kPrefillTokens};
+  sizes_ = wanted;
+  // The caches belong to the session: another Generator may have made them, of another size.
+  const std::string cache = std::string(kCachePrefix) + "layers.0.attention.key";
+  if (session_.engine().has_kept(cache)) {
+    const Type& type = session_.engine().kept_buffer(cache).global_type;
+    if (type.size_of("slot") == wanted.slots && type.size_of("kv_seq") == wanted.cache_length) return;
+  }
   session_.forget_plans("decode");
   session_.engine().forget_kept(kCachePrefix);
-  sizes_ = wanted;
 }
 
 LoadedPlan& Generator::plan(int64_t tokens) {
@@ -145,7 +159,8 @@ std::vector<GenerationOutput> Generator::generate(const std::vector<GenerationRe
                           {});
     const float* logits = reinterpret_cast<const float*>(session_.engine().result(step, "logits"));
     for (size_t s = 0; s < slots.size(); ++s) {
-      if (slots[s].used && row.logit_rows[s] >= 0) take_new_token(slots[s], {logits + static_cast<int64_t>(s) * vocab, static_cast<size_t>(vocab)});
+      if (slots[s].used && row.logit_rows[s] >= 0)
+        take_new_token(slots[s], {logits + static_cast<int64_t>(s) * vocab, static_cast<size_t>(vocab)});
     }
   }
 }

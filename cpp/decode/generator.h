@@ -39,7 +39,6 @@ class Generator {
  private:
   struct Sizes {
     int64_t slots, cache_length, prefill_tokens;
-    bool operator==(const Sizes&) const = default;
   };
   LoadedPlan& plan(int64_t tokens);
   void prepare(const std::vector<GenerationRequest>& requests);

@@ -35,7 +35,9 @@ std::string listed(const std::vector<std::string>& lines) {
 
 // Buffers that old files carry and no model of ours reads.
 bool is_ignored(const std::string& name) {
-  const auto ends = [&](const std::string& suffix) { return name.size() >= suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0; };
+  const auto ends = [&](const std::string& suffix) {
+    return name.size() >= suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0;
+  };
   return ends("rotary_emb.inv_freq") || ends(".position_ids") || ends("attn.masked_bias");
 }
 
@@ -56,7 +58,8 @@ Session::Session(ModelConfig config, SessionOptions options) : config_(std::move
 
 void Session::allocate_parameters() {
   std::vector<Buffer> buffers;
-  for (const ParameterSpec& p : parameters_) buffers.push_back(kept_buffer(p.name, BufferRole::kParameter, p.type, stored_layout(options_.rules.parameters, options_.mesh, p.type)));
+  for (const ParameterSpec& p : parameters_)
+    buffers.push_back(kept_buffer(p.name, BufferRole::kParameter, p.type, stored_layout(options_.rules.parameters, options_.mesh, p.type)));
   engine_->ensure_kept(buffers);
 }
 
@@ -78,7 +81,8 @@ void Session::initialize(uint64_t seed) {
     const int64_t count = p.type.elements();
     pool.run((count + kElementsPerTile - 1) / kElementsPerTile, [&](int64_t tile, int) {
       const int64_t first = tile * kElementsPerTile;
-      fill_initial(p, seed, first, std::span(values).subspan(static_cast<size_t>(first), static_cast<size_t>(std::min(kElementsPerTile, count - first))));
+      fill_initial(p, seed, first,
+                   std::span(values).subspan(static_cast<size_t>(first), static_cast<size_t>(std::min(kElementsPerTile, count - first))));
     });
     write_parameter(p.name, DType::kF32, values.data());
   }
@@ -101,19 +105,22 @@ void Session::load(const TensorFolder& folder) {
     std::vector<std::string> names(known.begin(), known.end());
     wrong.push_back("unknown: " + name + " " + shape_text(folder.tensor(name).shape) + did_you_mean(name, names));
   }
-  if (!wrong.empty()) throw UserError(folder.path() + " does not hold a " + config_.hf_architecture + " of this configuration:" + listed(wrong));
+  if (!wrong.empty())
+    throw UserError(folder.path() + " does not hold a " + config_.hf_architecture + " of this configuration:" + listed(wrong));
+  const DType read_as = has_masters_ ? DType::kF32 : options_.dtype;
   std::vector<std::byte> values;
   for (const ParameterSpec& p : parameters_) {
-    values.resize(static_cast<size_t>(p.type.bytes()));
-    folder.read(p.name, options_.dtype, values.data());
-    engine_->write_kept(p.name, values.data());
+    values.resize(static_cast<size_t>(p.type.elements() * dtype_bytes(read_as)));
+    folder.read(p.name, read_as, values.data());
+    write_parameter(p.name, read_as, values.data());
   }
   if (tied_head) {  // a copy of the tied head is read only to be compared
     const ParameterSpec& embedding = parameter("model.embed_tokens.weight");
     std::vector<std::byte> head(static_cast<size_t>(embedding.type.bytes())), table(head.size());
     folder.read("lm_head.weight", options_.dtype, head.data());
     engine_->read_kept(embedding.name, table.data());
-    if (head != table) throw UserError(folder.path() + ": tie_word_embeddings is set, but lm_head.weight differs from model.embed_tokens.weight");
+    if (head != table)
+      throw UserError(folder.path() + ": tie_word_embeddings is set, but lm_head.weight differs from model.embed_tokens.weight");
   }
 }
 
@@ -154,7 +161,8 @@ void Session::rehome(SessionOptions options) {
     std::vector<Buffer> masters;
     for (const ParameterSpec& p : parameters_) {
       const Type type = p.type.with_dtype(DType::kF32);
-      masters.push_back(kept_buffer(kMasterPrefix + p.name, BufferRole::kOptimizerState, type, stored_layout(options_.rules.optimizer, options_.mesh, type)));
+      masters.push_back(kept_buffer(kMasterPrefix + p.name, BufferRole::kOptimizerState, type,
+                                    stored_layout(options_.rules.optimizer, options_.mesh, type)));
     }
     engine_->ensure_kept(masters);
   }
@@ -172,7 +180,9 @@ PlanOptions Session::plan_options() const {
   PlanOptions options;
   options.mesh = options_.mesh;
   options.rules = options_.rules;
-  options.backend.workspace_bytes = [environment](const Program& program, const Op& op) { return cpu::workspace_bytes(program, op, environment); };
+  options.backend.workspace_bytes = [environment](const Program& program, const Op& op) {
+    return cpu::workspace_bytes(program, op, environment);
+  };
   options.backend.has_kernel = cpu::has_kernel;
   return options;
 }
@@ -214,19 +224,22 @@ LoadedPlan& Session::run_forward(const ModelInputs& batch, const std::vector<std
 }
 
 LoadedPlan& Session::run_loss(const ModelInputs& batch, double loss_scale) {
-  LoadedPlan& loaded = plan("loss " + shape_key(batch), [&] { return plan_single(trace_loss(config_, batch_size(batch)), "loss", plan_options()); });
+  LoadedPlan& loaded =
+      plan("loss " + shape_key(batch), [&] { return plan_single(trace_loss(config_, batch_size(batch)), "loss", plan_options()); });
   engine_->run(loaded, batch, {{"loss_scale", loss_scale}});
   return loaded;
 }
 
 LoadedPlan& Session::run_gradients(const ModelInputs& batch, double loss_scale) {
-  LoadedPlan& loaded = plan("gradients " + shape_key(batch), [&] { return plan_gradients(trace_loss(config_, batch_size(batch)), {}, plan_options()); });
+  LoadedPlan& loaded =
+      plan("gradients " + shape_key(batch), [&] { return plan_gradients(trace_loss(config_, batch_size(batch)), {}, plan_options()); });
   engine_->run(loaded, batch, {{"loss_scale", loss_scale}});
   return loaded;
 }
 
 std::string Session::first_not_finite(const ModelInputs& batch, double loss_scale) {
-  LoadedPlan& loaded = plan("loss " + shape_key(batch), [&] { return plan_single(trace_loss(config_, batch_size(batch)), "loss", plan_options()); });
+  LoadedPlan& loaded =
+      plan("loss " + shape_key(batch), [&] { return plan_single(trace_loss(config_, batch_size(batch)), "loss", plan_options()); });
   std::string first;
   engine_->observe(loaded, [&](int64_t rank, const Program& program, const Op& op, const cpu::KernelRun& run) {
     if (rank != 0 || !first.empty()) return;

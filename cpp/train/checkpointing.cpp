@@ -33,6 +33,16 @@ std::vector<std::byte> read_tensor(Session& session, const std::string& kept) {
   return values;
 }
 
+// The optimizer's files as they were written; weights have their own check, which offers what to do.
+void check_state_files(const std::string& folder) {
+  if (!std::filesystem::exists(folder + "/" + kManifestName)) return;
+  for (const auto& [path, expected] : read_manifest(folder)) {
+    if (path.compare(0, 8, "trainer/") != 0) continue;
+    const FileDigest found = digest_of_file(folder + "/" + path);
+    if (found != expected) throw UserError(folder + "/" + path + ": is damaged: it differs from what " + kManifestName + " says");
+  }
+}
+
 }  // namespace
 
 void TrainCheckpointer::save(Session& session, TrainStep& step, CheckpointRequest request) {
@@ -42,13 +52,14 @@ void TrainCheckpointer::save(Session& session, TrainStep& step, CheckpointReques
                    .files = assign_files(groups, kMaxFileBytes, static_cast<int>(session.options().mesh.size())),
                    .small_files = std::move(request.small_files),
                    .keep_last = request.keep_last};
-  save.small_files.push_back({.path = "trainer/trainer.json", .bytes = "", .make = [state = std::move(request.state)](const FileDigests& digests) {
-                                TrainerState complete = state;
-                                for (const auto& [path, digest] : digests) {
-                                  if (path.compare(0, 8, "trainer/") != 0) complete.weights[path] = digest;
-                                }
-                                return trainer_state_text(complete);
-                              }});
+  save.small_files.push_back(
+      {.path = "trainer/trainer.json", .bytes = "", .make = [state = std::move(request.state)](const FileDigests& digests) {
+         TrainerState complete = state;
+         for (const auto& [path, digest] : digests) {
+           if (path.compare(0, 8, "trainer/") != 0) complete.weights[path] = digest;
+         }
+         return trainer_state_text(complete);
+       }});
   writer_.begin(std::move(save));
   for (const TensorGroup& group : groups) {
     for (const TensorSpec& tensor : group.tensors) {
@@ -62,7 +73,10 @@ void TrainCheckpointer::save(Session& session, TrainStep& step, CheckpointReques
 TrainerState load_checkpoint(Session& session, TrainStep& step, const std::string& folder, bool reset_optimizer) {
   const std::string path = folder + "/trainer/trainer.json";
   const TrainerState state = parse_trainer_state(read_file(path, kMaxTrainerStateBytes), path);
-  if (!reset_optimizer) check_weights_match(state, folder);
+  if (!reset_optimizer) {
+    check_weights_match(state, folder);
+    check_state_files(folder);
+  }
   session.load(TensorFolder::open(folder));
   step.set_steps(state.step);
   if (reset_optimizer) return state;
@@ -73,10 +87,12 @@ TrainerState load_checkpoint(Session& session, TrainStep& step, const std::strin
   for (const std::string& name : names) {
     const ParameterSpec& p = session.parameter(name.substr(name.find('.') + 1));
     if (!tensors.contains(name)) {
-      throw UserError(folder + " holds no optimizer state '" + name + "'" + did_you_mean(name, tensors.names()) + "; it was saved by another optimizer. Train with that one, or pass reset_optimizer=true");
+      throw UserError(folder + " holds no optimizer state '" + name + "'" + did_you_mean(name, tensors.names()) +
+                      "; it was saved by another optimizer. Train with that one, or pass reset_optimizer=true");
     }
     if (tensors.tensor(name).shape != p.hf_shape) {
-      throw UserError(folder + ": optimizer state '" + name + "' has the shape " + shape_text(tensors.tensor(name).shape) + "; expected " + shape_text(p.hf_shape));
+      throw UserError(folder + ": optimizer state '" + name + "' has the shape " + shape_text(tensors.tensor(name).shape) + "; expected " +
+                      shape_text(p.hf_shape));
     }
     values.resize(static_cast<size_t>(p.type.elements()));
     tensors.read(name, DType::kF32, values.data());
@@ -87,7 +103,8 @@ TrainerState load_checkpoint(Session& session, TrainStep& step, const std::strin
 
 void save_model(Session& session, const std::string& folder, DType dtype, std::vector<SmallFile> small_files) {
   const std::vector<TensorGroup> groups{weight_group(session, dtype)};
-  const SaveRequest request{.folder = folder, .files = assign_files(groups, kMaxFileBytes, 1), .small_files = std::move(small_files), .keep_last = 0};
+  const SaveRequest request{
+      .folder = folder, .files = assign_files(groups, kMaxFileBytes, 1), .small_files = std::move(small_files), .keep_last = 0};
   save_now(request, [&](const PlannedFile&, const TensorSpec& tensor, const Sink& sink) {
     std::vector<std::byte> values(static_cast<size_t>(tensor.num_bytes()));
     session.read_parameter(tensor.name, dtype, values.data(), true);

@@ -151,13 +151,15 @@ void bind_session(py::module_& m) {
              s.write_parameter(name, DType::kF32, values.data());
            })
       .def("local_shard",
-           [](py::object self, const std::string& name, int64_t rank) {
-             Session& s = py::cast<Session&>(self);
+           [](Session& s, const std::string& name, int64_t rank) {
+             if (rank < 0 || rank >= s.options().mesh.size()) throw UserError("rank is " + std::to_string(rank) + "; expected 0 to " + std::to_string(s.options().mesh.size() - 1));
              const KeptStore::Entry& entry = s.engine().memory(rank).kept.get(name);
              std::vector<py::ssize_t> shape;
              for (const Dim& dim : entry.buffer.type.dims) shape.push_back(dim.size);
              const std::vector<int64_t> start = shard_start(entry.buffer.global_type, entry.buffer.layout, s.options().mesh, rank);
-             return py::make_tuple(py::array(numpy_dtype(entry.buffer.type.dtype), shape, entry.data, self), start, entry.buffer.type.dim_names());
+             // The array holds the memory itself: a Trainer that takes the model gives the session another engine.
+             const py::capsule owner(new std::shared_ptr<Arena>(entry.arena), [](void* arena) { delete static_cast<std::shared_ptr<Arena>*>(arena); });
+             return py::make_tuple(py::array(numpy_dtype(entry.buffer.type.dtype), shape, entry.data, owner), start, entry.buffer.type.dim_names());
            })
       .def("forward",
            [](Session& s, const py::dict& fields, const std::vector<std::string>& capture) {

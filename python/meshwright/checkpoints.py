@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meshwright import _core
+from meshwright._core import UserError
 
 if TYPE_CHECKING:
     from meshwright.model import Model
@@ -35,3 +37,14 @@ def save_model(model: Model, path: Path, dtype: str | None) -> None:
         dtype = "float32" if model._session.has_masters else model.dtype
     path.parent.mkdir(parents=True, exist_ok=True)
     _core.save_model(model._session, str(path), dtype, small_files(model, dtype))
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The settings of the training run that a checkpoint belongs to; UserError where the folder holds none."""
+    if (folder / "config.json").is_file() and not (folder / "trainer").is_dir():
+        raise UserError(f"{os.fspath(folder)!r} is a model without a training run (it has no folder 'trainer'); use Model.from_pretrained")
+    settings = json.loads(_core.read_trainer_state(str(folder))["run"]).get("settings")
+    wanted = ("model", "optimizer", "schedule", "clip", "microbatches", "dtype", "seed")
+    if not isinstance(settings, dict) or any(key not in settings for key in wanted):
+        raise UserError(f"{os.fspath(folder / 'trainer' / 'trainer.json')!r}: expected the settings {', '.join(wanted)} under run.settings")
+    return settings

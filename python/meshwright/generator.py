@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,22 +50,23 @@ class Generator:
         max_new_tokens: int = 64,
         do_sample: bool = False,
         temperature: float = 1.0,
-        top_k: int = 0,
+        top_k: int | None = None,
         top_p: float = 1.0,
         min_p: float = 0.0,
         seed: int = 0,
         eos_token_id: int | Sequence[int] | None | str = "model",
         pad_token_id: int | None = None,
-        stop_strings: Sequence[str] = (),
+        stop_strings: str | Sequence[str] = (),
         attention_mask: Any = None,
         return_details: bool = False,
         on_text: OnText | None = None,
     ) -> Any:
         """New tokens only, in the form that the prompts have: strings, lists of token ids, or a 2-D integer array (padded).
 
-        `eos_token_id=None` never stops before `max_new_tokens`. `attention_mask` marks padding of a 2-D array (left or right); positions
-        count from the first real token. `return_details=True` gives `Generation` objects. `on_text(index, text)` is called with each
-        new piece of text as it is made.
+        `eos_token_id=None` never stops before `max_new_tokens`. An answer depends on its prompt, the options and the seed, not on the
+        prompts beside it; a prompt that stands several times in the list gets different samples. `attention_mask` marks padding of a
+        2-D array (left or right); positions count from the first real token. `return_details=True` gives `Generation` objects.
+        `on_text(index, text)` is called with each new piece of text as it is made.
 
         Raises:
             UserError: empty prompts, ids outside the vocabulary, a length beyond the model's positions, options out of range,
@@ -70,22 +74,18 @@ class Generator:
         """
         ids, form = self._encode(prompts, attention_mask)
         eos = self._eos_ids(eos_token_id)
-        requests = [
-            {
-                "prompt": prompt,
-                "max_new_tokens": max_new_tokens,
-                "eos_ids": eos,
-                "id": index,
-                "do_sample": do_sample,
-                "temperature": float(temperature),
-                "top_k": top_k,
-                "top_p": float(top_p),
-                "min_p": float(min_p),
-                "seed": seed,
-            }
-            for index, prompt in enumerate(ids)
-        ]
-        follower = _Follower(self.model.tokenizer, len(ids), list(stop_strings), on_text)
+        options = {
+            "max_new_tokens": _whole("max_new_tokens", max_new_tokens, 2**31),
+            "eos_ids": eos,
+            "do_sample": bool(do_sample),
+            "temperature": float(temperature),
+            "top_k": 0 if top_k is None else _whole("top_k", top_k, 2**31),
+            "top_p": float(top_p),
+            "min_p": float(min_p),
+            "seed": _whole("seed", seed, 2**64),
+        }
+        requests = [{**options, "prompt": prompt, "id": random_id} for prompt, random_id in zip(ids, _random_ids(ids), strict=True)]
+        follower = _Follower(self.model.tokenizer, len(ids), _stops(stop_strings), on_text)
         outputs = self._generator.generate(requests, follower if follower.active else None)
         results = [self._result(follower, i, *output) for i, output in enumerate(outputs)]
         if return_details:
@@ -94,17 +94,20 @@ class Generator:
             return [result.text for result in results]
         if form == "lists":
             return [result.token_ids for result in results]
-        return self._padded([result.token_ids for result in results], pad_token_id, eos)
+        pad = self.model.config.pad_token_id if pad_token_id is None else pad_token_id
+        return self._padded([result.token_ids for result in results], pad, eos)
 
     def _encode(self, prompts: Any, attention_mask: Any) -> tuple[list[list[int]], str]:
         if isinstance(prompts, str):
             raise UserError("generate: expected a list of prompts, found one string; write [prompt]")
+        if isinstance(prompts, Sequence) and not prompts:
+            return [], "lists"
         if isinstance(prompts, Sequence) and all(isinstance(prompt, str) for prompt in prompts):
             if self.model.tokenizer is None:
                 raise UserError("generate: the model has no tokenizer; pass token ids, or set model.tokenizer")
             return [self._ids_of(prompt) for prompt in prompts], "text"
         if isinstance(prompts, Sequence):
-            return [[int(token) for token in prompt] for prompt in prompts], "lists"
+            return [self._checked(prompt) for prompt in prompts], "lists"
         array = np.asarray(prompts)
         if array.ndim != 2 or array.dtype.kind not in "iu":
             raise UserError(
@@ -114,11 +117,26 @@ class Generator:
         mask = np.ones(array.shape, bool) if attention_mask is None else np.asarray(attention_mask).astype(bool)
         if mask.shape != array.shape:
             raise UserError(f"generate: attention_mask has the shape {mask.shape}, the prompts {array.shape}")
-        return [row[keep].tolist() for row, keep in zip(array, mask, strict=True)], "array"
+        return [self._checked(row[keep].tolist()) for row, keep in zip(array, mask, strict=True)], "array"
+
+    def _checked(self, prompt: Any) -> list[int]:
+        if isinstance(prompt, (str, bytes)) or not hasattr(prompt, "__iter__"):
+            raise UserError(f"generate: expected strings or lists of token ids, not both; found {prompt!r}")
+        vocab = self.model.config.vocab_size
+        for position, token in enumerate(tokens := list(prompt)):
+            if not _is_whole(token):
+                raise UserError(f"generate: expected whole numbers as token ids, found {token!r} at position {position} of a prompt")
+            if not 0 <= token < vocab:
+                raise UserError(f"generate: token id {token} at position {position} of a prompt is outside the vocabulary of {vocab}")
+        return [int(token) for token in tokens]
 
     def _ids_of(self, prompt: str) -> list[int]:
         tokenizer = self.model.tokenizer
         assert tokenizer is not None
+        if prompt.endswith((" ", "\t")):
+            warnings.warn(
+                f"the prompt {prompt!r} ends in a space; tokenizers join a space to the word after it, so leave it out", stacklevel=4
+            )
         ids = tokenizer.encode(prompt)
         if ids:
             return ids
@@ -132,13 +150,16 @@ class Generator:
     def _eos_ids(self, asked: int | Sequence[int] | None | str) -> list[int]:
         if asked is None:
             return []
-        if asked == "model":
+        if isinstance(asked, str) and asked == "model":
             return self.model.eos_token_ids
-        if isinstance(asked, int):
-            return [asked]
-        if isinstance(asked, str):
+        tokens = [asked] if _is_whole(asked) else asked
+        vocab = self.model.config.vocab_size
+        if isinstance(tokens, (str, bytes)) or not hasattr(tokens, "__iter__"):
             raise UserError(f"eos_token_id: expected token ids or None, found {asked!r}")
-        return [int(token) for token in asked]
+        listed = list(tokens)
+        if any(not _is_whole(token) or not 0 <= token < vocab for token in listed):
+            raise UserError(f"eos_token_id: expected token ids below {vocab} or None, found {asked!r}")
+        return [int(token) for token in listed]
 
     def _result(self, follower: _Follower, index: int, ids: list[int], logprobs: list[float], reason: str) -> Generation:
         text = follower.final_text(index, ids)
@@ -149,6 +170,34 @@ class Generator:
         longest = max((len(row) for row in rows), default=0)
         filler = pad if pad is not None else eos[0] if eos else 0
         return np.array([row + [filler] * (longest - len(row)) for row in rows], np.int64).reshape(len(rows), longest)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _whole(name: str, value: Any, below: int) -> int:
+    if not _is_whole(value) or not 0 <= value < below:
+        raise UserError(f"generate: {name} is {value!r}; expected a whole number of at least 0")
+    return int(value)
+
+
+def _stops(strings: str | Sequence[str]) -> list[str]:
+    stops = [strings] if isinstance(strings, str) else list(strings)
+    if any(not isinstance(stop, str) or not stop for stop in stops):
+        raise UserError(f"stop_strings: expected texts of at least one character, found {strings!r}")
+    return stops
+
+
+def _random_ids(prompts: list[list[int]]) -> list[int]:
+    """What stands for a prompt in the random numbers: its tokens, and how many prompts like it came before."""
+    seen: Counter[int] = Counter()
+    ids = []
+    for prompt in prompts:
+        own = zlib.crc32(np.asarray(prompt, np.int32).tobytes())
+        ids.append(own + (seen[own] << 32))
+        seen[own] += 1
+    return ids
 
 
 class _Follower:

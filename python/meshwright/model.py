@@ -74,7 +74,8 @@ class Weight:
 
     def gather(self, dtype: str = "float32") -> NDArray[Any]:
         """The whole tensor in its Hugging Face shape, copied."""
-        return self._session.read_parameter(self.name, dtype, False)
+        whole: NDArray[Any] = self._session.read_parameter(self.name, dtype, False)
+        return whole
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         whole = self.gather()
@@ -177,8 +178,14 @@ class Model:
         missing, unknown = sorted(self._shapes.keys() - tensors.keys()), sorted(tensors.keys() - self._shapes.keys())
         if missing or unknown:
             raise UserError(f"state dict: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
-        for name, values in tensors.items():
-            self._session.write_parameter(name, np.ascontiguousarray(_to_numpy(values), dtype=np.float32))
+        arrays = {name: np.ascontiguousarray(_to_numpy(values), dtype=np.float32) for name, values in tensors.items()}
+        wrong = [
+            f"{name} is {array.shape}; expected {self._shapes[name]}" for name, array in arrays.items() if array.shape != self._shapes[name]
+        ]
+        if wrong:
+            raise UserError(f"state dict: shapes differ: {'; '.join(wrong)}")
+        for name, array in arrays.items():
+            self._session.write_parameter(name, array)
 
     def __call__(
         self, input_ids: Any, attention_mask: Any = None, segment_ids: Any = None, position_ids: Any = None
@@ -206,7 +213,8 @@ class Model:
     def loss(self, batch: Mapping[str, Any]) -> float:
         """Mean loss over the weighted tokens of a batch."""
         fields = self._fields(batch)
-        return self._session.loss(fields.arrays, fields.loss_scale)
+        loss: float = self._session.loss(fields.arrays, fields.loss_scale)
+        return loss
 
     def save_pretrained(self, path: str | os.PathLike[str], dtype: str | None = None) -> None:
         """Writes a Hugging Face folder: config.json, safetensors with an index, tokenizer files. `dtype=None`: FP32 masters when there

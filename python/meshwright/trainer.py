@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from meshwright import _core
 from meshwright._core import UserError
 from meshwright.batch import adapt
-from meshwright.checkpoints import small_files
+from meshwright.checkpoints import settings_of, small_files
 from meshwright.mesh import Mesh, mesh_axes
 from meshwright.model import Model
 from meshwright.optimizers import SGD, AdamW, optimizer_from_dict
 from meshwright.run_log import Metrics, RunRecorder
 from meshwright.schedules import Constant, Schedule, schedule_from_dict
+from meshwright.stopping import StopRequest
 
 Callback = Callable[["Trainer", int, Metrics], None]
+
+BATCHES_USED = "batches_used"  # the state of data that keeps none
 
 
 class Trainer:
@@ -77,12 +80,22 @@ class Trainer:
         self.callbacks = tuple(callbacks)
         self.seed = seed
         self._reset_optimizer, self._show = reset_optimizer, show
+        for name, count in {"log_every": log_every, "save_every": save_every, "eval_every": eval_every, "keep": keep}.items():
+            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+                raise UserError(f"{name}: expected a whole number of at least 1, found {count!r}")
+        if self.output is not None:
+            _check_output(self.output)
         self._microbatches = _one_count(microbatches, gradient_accumulation)
         self._dtype = dtype or model.dtype
         self._tokens = 0
         self._peak_bytes: int | None = None
-        self._stop: int | None = None
-        self._data_state: dict[str, Any] | None = None
+        self._stop = StopRequest()
+        self._data: Any = None  # of the fit under way, or of the last one
+        self._batches_used = 0  # of `_data`, where it keeps no state of its own
+        self._loaded_data_state: dict[str, Any] = {}  # of the checkpoint, until a fit has taken it
+        self._saved_step: int | None = None
+        self._spoiled = False
+        self._flops_of: dict[int, float] = {}
         self._checkpointer = _core.TrainCheckpointer()
         model._session.rehome(self._dtype, self.mesh, _rules(rules), threads)
         self._step = _core.TrainStep(
@@ -103,6 +116,7 @@ class Trainer:
             "seed": seed,
         }
         self._total_steps: int | None = None
+        self._saved_total: int | None = None
         self._resumed = False
         if self.output is not None:
             self._resume(self.output)
@@ -122,8 +136,10 @@ class Trainer:
 
         Raises:
             UserError: fields, shapes, dtypes or ids that are wrong; a batch that does not divide into microbatches or over the mesh.
-            FloatingPointError: the loss is not finite; it names the op, and weights and optimizer are as before the step.
+            FloatingPointError: the loss is not finite; it names the op, and weights and optimizer are as before the step. Or only the
+                gradient is not: then the update has spoiled them, and nothing is saved any more.
         """
+        self._check_whole()
         start = time.perf_counter()
         fields = adapt(batch, self.model.config.vocab_size)
         self.model._check_length(fields.arrays["input_ids"].shape[1])
@@ -131,6 +147,12 @@ class Trainer:
         loss, grad_norm, finite = self._step.run(fields.arrays, fields.loss_scale, lr)
         if not finite:
             raise FloatingPointError(self._not_finite(fields.arrays, fields.loss_scale, loss))
+        if not math.isfinite(grad_norm):
+            self._spoiled = True
+            raise FloatingPointError(
+                f"step {self.steps_done}: the loss is {loss:.4g}, but the norm of its gradient is {grad_norm}. "
+                f"The weights in memory are spoiled{self._kept()}"
+            )
         seconds = time.perf_counter() - start
         self._tokens += fields.tokens
         if self._peak_bytes is None:
@@ -160,18 +182,31 @@ class Trainer:
         return [dict(zip(names, (*row[:5], row[5] / max(row[4], 1e-12) / 1e9), strict=True)) for row in rows]
 
     def _lr_multiplier(self) -> float:
-        # Without a known end (single steps) the schedule stands at its first phase: only `fit` knows how long the run is.
-        total = self._total_steps if self._total_steps is not None else max(self.steps_done + 1, 2**62)
-        return float(self.schedule.lr_at(self.steps_done, total))
+        if self._total_steps is not None:
+            return float(self.schedule.lr_at(self.steps_done, self._total_steps))
+        # Single steps: only `fit` knows how long the run is. The schedule stands at its first phase, and a warm-up that is a share of
+        # the run has no steps.
+        schedule: Any = self.schedule
+        if isinstance(getattr(schedule, "warmup", None), float):
+            schedule = replace(schedule, warmup=0)
+        return float(schedule.lr_at(self.steps_done, 2**62))
 
     def _not_finite(self, fields: dict[str, Any], loss_scale: float, loss: float) -> str:
         op = self.model._session.first_not_finite(fields, loss_scale)
-        kept = f"; the last checkpoint in {os.fspath(self.output)!r} is whole" if self.output is not None else ""
         cause = op or "no op of the forward pass made it"
-        return f"step {self.steps_done + 1}: the loss is {loss}; {cause}. Weights are as before this step{kept}"
+        return f"step {self.steps_done + 1}: the loss is {loss}; {cause}. Weights are as before this step{self._kept()}"
+
+    def _kept(self) -> str:
+        return f"; the last checkpoint in {os.fspath(self.output)!r} is whole" if self.output is not None else ""
+
+    def _check_whole(self) -> None:
+        if self._spoiled:
+            raise UserError(f"a gradient that was not finite has spoiled the weights in memory{self._kept()}; start again from one")
 
     def _flops(self, batch: int, seq: int) -> float:
-        return float(_core.model_costs(self.model._config_text, float(seq))["training_flops_per_token"]) * batch * seq
+        if seq not in self._flops_of:
+            self._flops_of[seq] = float(_core.model_costs(self.model._config_text, float(seq))["training_flops_per_token"])
+        return self._flops_of[seq] * batch * seq
 
     # ---- a whole run ----
 
@@ -179,11 +214,16 @@ class Trainer:
         """Trains until `steps` steps are done in all (a resumed run makes the rest). Returns the last step's metrics.
 
         `data` is iterated again from its start when it ends; its `state_dict` (where it has one) is part of the checkpoints, else a
-        resumed run passes over the batches that were used. SIGTERM and Ctrl-C save before leaving (KeyboardInterrupt or SystemExit);
-        a second Ctrl-C leaves at once.
+        resumed run passes over the batches that were used. SIGTERM and Ctrl-C end the run after the step under way and save before
+        leaving (SystemExit or KeyboardInterrupt); a second Ctrl-C does not wait for the save.
+
+        Raises:
+            UserError: as `step`; data without batches, or not those of the run that is resumed; a checkpoint that cannot be written.
+            FloatingPointError: as `step`. The last checkpoint is whole.
         """
-        if steps < 1:
-            raise UserError(f"steps is {steps}; expected at least 1")
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise UserError(f"steps: expected a whole number of at least 1, found {steps!r}")
+        self._check_whole()
         self._check_length_of_run(steps)
         self._total_steps = steps
         self._restore_data(data)
@@ -191,28 +231,34 @@ class Trainer:
         recorder = RunRecorder(
             self.output, model=self.model.name, total_steps=steps, resume_step=self.steps_done, log_every=self.log_every, show=self._show
         )
-        with recorder, self._signals():
+        with recorder, self._stop:
             if self._resumed:
                 recorder.note(f"resumed from step {self.steps_done:,} in {self.output}")
-            batches = self._batches(data)
-            while self.steps_done < steps:
-                metrics = self.step(next(batches))
-                step = self.steps_done
-                recorder.step(step, metrics)
-                for callback in self.callbacks:
-                    callback(self, step, metrics)
-                if self.eval_data is not None and self.eval_every and (step % self.eval_every == 0 or step == steps):
-                    recorder.validation(step, self.evaluate(self.eval_data))
-                if self.output is not None and self.save_every and step % self.save_every == 0 and step < steps:
-                    self._save_to(self.output / _core.checkpoint_name(step), data)
-                self._checkpointer.poll()
-                if self._stop is not None:
-                    break
-            if self.output is not None and metrics is not None:
-                self._save_to(self.output / _core.checkpoint_name(self.steps_done), data)
-            self._checkpointer.wait()
-        if self._stop is not None:
-            self._leave(self._stop)
+            try:
+                metrics = self._steps_until(steps, data, recorder)
+            except Exception:
+                self._end_save(recorder)
+                raise
+            self._wait_for_save()
+        self._stop.leave()
+        return metrics
+
+    def _steps_until(self, steps: int, data: Iterable[Mapping[str, Any]], recorder: RunRecorder) -> Metrics | None:
+        metrics: Metrics | None = None
+        batches = self._batches(data)
+        while self.steps_done < steps and not self._stop:
+            metrics = self.step(next(batches))
+            step = self.steps_done
+            recorder.step(step, metrics)
+            for callback in self.callbacks:
+                callback(self, step, metrics)
+            if self.eval_data is not None and self.eval_every and (step % self.eval_every == 0 or step == steps):
+                recorder.validation(step, self.evaluate(self.eval_data))
+            if self.save_every and step % self.save_every == 0:
+                self._save_step()
+            self._checkpointer.poll()
+        if metrics is not None:
+            self._save_step()
         return metrics
 
     def evaluate(self, data: Iterable[Mapping[str, Any]]) -> Metrics:
@@ -234,21 +280,31 @@ class Trainer:
     # ---- checkpoints ----
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a whole checkpoint (a Hugging Face folder with `trainer/`) and waits until it is durable."""
-        self._save_to(Path(path), None)
-        self._checkpointer.wait()
+        """Writes a whole checkpoint (a Hugging Face folder with `trainer/`) and waits until it is durable.
+
+        Raises:
+            UserError: a place that cannot be written (and why), or that holds something else than a checkpoint.
+        """
+        _check_output(Path(path))
+        self._save_to(Path(path))
+        self._wait_for_save()
 
     @classmethod
     def restore(cls, path: str | os.PathLike[str], *, mesh: Mesh | Mapping[str, int] | None = None, **changes: Any) -> Trainer:
-        """A Trainer that goes on from a checkpoint, on any mesh; `changes` are further arguments of Trainer."""
+        """A Trainer that goes on from a checkpoint, or from the newest whole one in a run's folder, on any mesh.
+
+        `changes` are further arguments of Trainer.
+
+        Raises:
+            UserError: no checkpoint there, damaged or missing files, a checkpoint that holds no training run.
+        """
         folder = Path(path)
         if not (folder / "config.json").is_file():
             newest = _core.newest_checkpoint(str(folder))
             if newest["path"] is None:
                 raise UserError(f"{os.fspath(path)!r} holds no whole checkpoint: {'; '.join(newest['skipped']) or 'none was saved there'}")
             folder = Path(newest["path"])
-        state = _core.read_trainer_state(str(folder))
-        settings = json.loads(state["run"])["settings"]
+        settings = settings_of(folder)
         optimizer = optimizer_from_dict(settings["optimizer"])
         arguments: dict[str, Any] = {
             "schedule": schedule_from_dict(settings["schedule"]),
@@ -262,30 +318,53 @@ class Trainer:
         trainer._load(folder)
         return trainer
 
-    def _save_to(self, folder: Path, data: Any) -> None:
-        state = data.state_dict() if hasattr(data, "state_dict") else self._data_state
+    def _save_step(self) -> None:
+        if self.output is None or self._saved_step == self.steps_done:
+            return
+        self._save_to(self.output / _core.checkpoint_name(self.steps_done))
+        self._saved_step = self.steps_done
+
+    def _wait_for_save(self) -> None:
+        # Not the core's wait(): Python sees a second Ctrl-C only between two calls.
+        while not self._checkpointer.poll():
+            time.sleep(0.002)
+
+    def _end_save(self, recorder: RunRecorder) -> None:
+        """Lets a save under way end while another error is on its way to the user."""
+        try:
+            self._wait_for_save()
+        except UserError as error:
+            recorder.note(f"the checkpoint could not be written: {error}")
+
+    def _data_state(self) -> dict[str, Any]:
+        if self._data is None:
+            return self._loaded_data_state
+        if hasattr(self._data, "state_dict"):
+            return dict(self._data.state_dict())
+        return {BATCHES_USED: self._batches_used}
+
+    def _save_to(self, folder: Path) -> None:
+        self._check_whole()
+        self._wait_for_save()
         run = {"settings": self.settings, "tokens": self._tokens, "total_steps": self._total_steps}
-        folder.parent.mkdir(parents=True, exist_ok=True)
         self._checkpointer.save(
             self.model._session,
             self._step,
             str(folder),
             small_files(self.model, self._dtype),
             self.seed,
-            json.dumps(state or {}),
+            _json_of(self._data_state()),
             json.dumps(run),
             self.keep if self.output is not None and folder.parent == self.output else 0,
         )
 
     def _resume(self, output: Path) -> None:
-        if output.exists() and not output.is_dir():
-            raise UserError(f"output: expected a folder, found {os.fspath(output)!r}, which is a file")
         if not output.is_dir():
             return
         _core.remove_leftovers(str(output))
         newest = _core.newest_checkpoint(str(output))
         for reason in newest["skipped"]:
-            print(f"warning: not a whole checkpoint: {reason}")
+            print(f"warning: not a whole checkpoint: {reason}", file=sys.stderr)
         if newest["path"] is None:
             return
         self._check_settings(Path(newest["path"]))
@@ -293,7 +372,7 @@ class Trainer:
         self._resumed = True
 
     def _check_settings(self, folder: Path) -> None:
-        there = json.loads(_core.read_trainer_state(str(folder))["run"])["settings"]
+        there = settings_of(folder)
         here = json.loads(json.dumps(self.settings))
         ignored = {"optimizer"} if self._reset_optimizer else set()
         differing = [key for key in here if key not in ignored and there.get(key) != here[key]]
@@ -305,12 +384,13 @@ class Trainer:
 
     def _load(self, folder: Path) -> None:
         data, run = _core.load_checkpoint(self.model._session, self._step, str(folder), self._reset_optimizer)
-        self._data_state = json.loads(data)
+        self._loaded_data_state = json.loads(data)
         self._tokens = int(json.loads(run)["tokens"])
         self._saved_total = json.loads(run).get("total_steps")
+        self._saved_step = self.steps_done
 
     def _check_length_of_run(self, steps: int) -> None:
-        saved = getattr(self, "_saved_total", None)
+        saved = self._saved_total
         if saved is not None and saved != steps and not isinstance(self.schedule, Constant) and self.steps_done < saved:
             raise UserError(
                 f"the run in {os.fspath(self.output or 'the checkpoint')!r} was planned for steps={saved}, found steps={steps}: "
@@ -320,62 +400,49 @@ class Trainer:
     # ---- data ----
 
     def _restore_data(self, data: Any) -> None:
-        self._skip = 0
-        if self.steps_done == 0:
+        state, self._loaded_data_state = self._loaded_data_state, {}
+        self._data, self._batches_used, self._skip = data, 0, 0
+        if not state:
             return
-        if hasattr(data, "load_state_dict") and self._data_state:
-            data.load_state_dict(self._data_state)
-        elif self._resumed:
-            self._skip = self.steps_done
+        if hasattr(data, "load_state_dict"):
+            data.load_state_dict(state)
+        elif BATCHES_USED in state:
+            self._skip = int(state[BATCHES_USED])
+        else:
+            raise UserError(
+                "fit: the run was saved with data that has a state (such as TokenDataset); expected the same to resume it, "
+                f"found {type(data).__name__}"
+            )
 
     def _batches(self, data: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        skipped = 0
         while True:
             found = False
             for batch in data:
                 found = True
-                if skipped < self._skip:
-                    skipped += 1
-                    continue
-                yield batch
+                self._batches_used += 1
+                if self._batches_used > self._skip:
+                    yield batch
             if not found:
                 raise UserError("fit: the data gave no batch; expected at least one (an iterator cannot be read twice: pass an iterable)")
 
-    # ---- signals ----
 
-    def _signals(self) -> _SignalGuard:
-        self._stop = None
-
-        def ask_to_stop(number: int, frame: FrameType | None) -> None:
-            if self._stop is not None and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._stop = number
-
-        return _SignalGuard(ask_to_stop)
-
-    def _leave(self, number: int) -> None:
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + number)
-
-
-class _SignalGuard:
-    """Handlers of SIGINT and SIGTERM for the time of a `with`; those before come back. Does nothing outside the main thread."""
-
-    def __init__(self, handler: Callable[[int, FrameType | None], None]) -> None:
-        self._handler = handler
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._before[number] = signal.signal(number, self._handler)
-            except ValueError:
+def _check_output(folder: Path) -> None:
+    """UserError where `folder` is a file or lies below one."""
+    for path in (folder, *folder.parents):
+        try:
+            if path.is_dir():
                 return
+            if path.exists():
+                raise UserError(f"output: expected a folder, found {os.fspath(folder)!r}: {os.fspath(path)!r} is a file")
+        except OSError as error:
+            raise UserError(f"output: {os.fspath(folder)!r}: {error.strerror}") from None
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+
+def _json_of(state: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(state)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the data's state_dict() must be made of JSON values to be saved: {error}") from None
 
 
 def _exp(x: float) -> float:

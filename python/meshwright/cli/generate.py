@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from meshwright.cli.ingredients import open_model, say
 from meshwright.cli.parser import Config
 
@@ -18,9 +20,11 @@ def run(config: Config) -> None:
     sampling = {name: value for name, value in sampling.items() if value is not None} if config["temperature"] > 0 else {}
     stop = {"stop_strings": config["stop"]} if config["stop"] else {}
     repeated = [prompt for prompt in prompts for _ in range(config["samples"])]
-    texts = mw.Generator(model).generate(
-        repeated, max_new_tokens=config["max_new_tokens"], do_sample=config["temperature"] > 0, seed=config["seed"], **sampling, **stop
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="the prompt .* ends in a space")  # said above, once per prompt
+        texts = mw.Generator(model).generate(
+            repeated, max_new_tokens=config["max_new_tokens"], do_sample=config["temperature"] > 0, seed=config["seed"], **sampling, **stop
+        )
     for i, (prompt, text) in enumerate(zip(repeated, texts, strict=True)):
         if i:
             print("-" * 40)

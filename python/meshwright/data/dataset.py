@@ -28,7 +28,7 @@ class TokenDataset:
 
     path: a folder that `prepare` wrote, or a dict folder -> weight: rows are then taken from each in proportion.
     shuffle: None means yes for the split "train". Without it there is one pass in the order of the files, the last row and the last
-        batch filled up with padding, and every loop starts from the beginning (validation).
+        batch filled up with padding, and every loop starts from the beginning (validation), but the first after `load_state_dict`.
 
     A batch is a dict of int32 arrays [batch, seq]:
         input_ids     the documents one after another, cut every `seq` tokens
@@ -62,6 +62,7 @@ class TokenDataset:
         self._sources = list(zip(self._splits, map(float, weights.values()), strict=True))
         self._loader = Loader(self._sources, seq, seed, self.shuffle)
         self._samples = 0
+        self._resume_at = 0  # without shuffling: where the next loop begins, once
         if len(self.folders) > 1 and len({_tokenizer_bytes(folder) for folder in self.folders}) > 1:
             raise UserError(f"path: expected data folders made with one tokenizer, found different ones in {', '.join(weights)}")
 
@@ -130,14 +131,15 @@ class TokenDataset:
         rows = self.batch_size - first if count is None else count
         if first < 0 or rows < 1 or first + rows > self.batch_size:
             raise UserError(f"rows: expected some of the {self.batch_size} rows of a batch, found {first}..{first + rows}")
-        sample = self._samples if self.shuffle else 0
+        sample = self._samples if self.shuffle else self._resume_at % self.samples_per_epoch
+        self._resume_at = 0
         end = (sample // self.samples_per_epoch + 1) * self.samples_per_epoch
         batches = Prefetcher(self._loader, sample + first, self.batch_size, rows)
         while sample < end:
             batch = batches.next()
             sample += self.batch_size
-            if self.shuffle:
-                self._samples = sample
+            # Without shuffling the last batch is filled up with padding: the next one begins the next pass.
+            self._samples = sample if self.shuffle or sample < end else 0
             yield batch
 
     def documents(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -172,7 +174,7 @@ class TokenDataset:
         if state["seed"] != self.seed:
             self._loader = Loader(self._sources, self.seq, state["seed"], self.shuffle)
             self.seed = state["seed"]
-        self._samples = state["samples"]
+        self._samples = self._resume_at = state["samples"]
 
 
 def _tokenizer_bytes(folder: DataFolder) -> bytes:
