@@ -35,7 +35,7 @@ def save_model(model: Model, path: Path, dtype: str | None) -> None:
     """Writes a Hugging Face folder; see `Model.save_pretrained`."""
     if dtype is None:
         dtype = "float32" if model._session.has_masters else model.dtype
-    path.parent.mkdir(parents=True, exist_ok=True)
+    check_place(path)
     _core.save_model(model._session, str(path), dtype, small_files(model, dtype))
 
 
@@ -48,3 +48,15 @@ def settings_of(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict) or any(key not in settings for key in wanted):
         raise UserError(f"{os.fspath(folder / 'trainer' / 'trainer.json')!r}: expected the settings {', '.join(wanted)} under run.settings")
     return settings
+
+
+def check_place(folder: Path) -> None:
+    """UserError where no folder can be made because `folder` is a file or lies below one."""
+    for path in (folder, *folder.parents):
+        try:
+            if path.is_dir():
+                return
+            if path.exists():
+                raise UserError(f"expected a folder, found {os.fspath(folder)!r}: {os.fspath(path)!r} is a file")
+        except OSError as error:
+            raise UserError(f"{os.fspath(folder)!r}: {error.strerror}") from None

@@ -37,4 +37,7 @@ def mesh_axes(mesh: Mesh | Mapping[str, int] | None) -> dict[str, int]:
         return {axis: size for axis, size in asdict(mesh).items() if size != 1}
     if not isinstance(mesh, Mapping):
         raise UserError(f"mesh: expected a Mesh or a dict such as {{'fsdp': 2}}, found {mesh!r}")
-    return {str(axis): int(size) for axis, size in mesh.items()}
+    for axis, size in mesh.items():
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise UserError(f"mesh: expected a whole number of at least 1 as the size of {axis!r}, found {size!r}")
+    return {str(axis): size for axis, size in mesh.items()}

@@ -15,7 +15,7 @@ from typing import Any
 from meshwright import _core
 from meshwright._core import UserError
 from meshwright.batch import adapt
-from meshwright.checkpoints import settings_of, small_files
+from meshwright.checkpoints import check_place, settings_of, small_files
 from meshwright.mesh import Mesh, mesh_axes
 from meshwright.model import Model
 from meshwright.optimizers import SGD, AdamW, optimizer_from_dict
@@ -25,6 +25,7 @@ from meshwright.stopping import StopRequest
 
 Callback = Callable[["Trainer", int, Metrics], None]
 
+RULE_TABLES = ("compute", "parameters", "gradients", "optimizer")
 BATCHES_USED = "batches_used"  # the state of data that keeps none
 
 
@@ -71,7 +72,6 @@ class Trainer:
         threads: int = 0,
         show: bool = True,
     ) -> None:
-        self.model, self.optimizer = model, optimizer
         self.schedule: Schedule = schedule if schedule is not None else Constant()
         self.mesh = mesh_axes(mesh)
         self.output = Path(output) if output is not None else None
@@ -80,11 +80,14 @@ class Trainer:
         self.callbacks = tuple(callbacks)
         self.seed = seed
         self._reset_optimizer, self._show = reset_optimizer, show
+        if not isinstance(optimizer, (AdamW, SGD)):
+            raise UserError(f"optimizer: expected mw.AdamW(...) or mw.SGD(...), found {optimizer!r}")
+        self.model, self.optimizer = model, optimizer
         for name, count in {"log_every": log_every, "save_every": save_every, "eval_every": eval_every, "keep": keep}.items():
             if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
                 raise UserError(f"{name}: expected a whole number of at least 1, found {count!r}")
         if self.output is not None:
-            _check_output(self.output)
+            check_place(self.output)
         self._microbatches = _one_count(microbatches, gradient_accumulation)
         self._dtype = dtype or model.dtype
         self._tokens = 0
@@ -285,7 +288,7 @@ class Trainer:
         Raises:
             UserError: a place that cannot be written (and why), or that holds something else than a checkpoint.
         """
-        _check_output(Path(path))
+        check_place(Path(path))
         self._save_to(Path(path))
         self._wait_for_save()
 
@@ -426,18 +429,6 @@ class Trainer:
                 raise UserError("fit: the data gave no batch; expected at least one (an iterator cannot be read twice: pass an iterable)")
 
 
-def _check_output(folder: Path) -> None:
-    """UserError where `folder` is a file or lies below one."""
-    for path in (folder, *folder.parents):
-        try:
-            if path.is_dir():
-                return
-            if path.exists():
-                raise UserError(f"output: expected a folder, found {os.fspath(folder)!r}: {os.fspath(path)!r} is a file")
-        except OSError as error:
-            raise UserError(f"output: {os.fspath(folder)!r}: {error.strerror}") from None
-
-
 def _json_of(state: Mapping[str, Any]) -> str:
     try:
         return json.dumps(state)
@@ -462,11 +453,19 @@ def _one_count(microbatches: int | None, gradient_accumulation: int | None) -> i
             f"microbatches={microbatches} and gradient_accumulation={gradient_accumulation} are two names of one count; give one of them"
         )
     count = microbatches if microbatches is not None else gradient_accumulation
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise UserError(f"microbatches: expected a whole number of at least 1, found {count!r}")
     return 1 if count is None else count
 
 
 def _rules(rules: str | Mapping[str, Sequence[str]] | None) -> Any:
-    return dict(rules) if isinstance(rules, Mapping) else rules
+    if not isinstance(rules, Mapping):
+        if rules is not None and not isinstance(rules, str):
+            raise UserError(f"rules: expected a name or a dict of the tables {', '.join(RULE_TABLES)}, found {rules!r}")
+        return rules
+    if set(rules) != set(RULE_TABLES):
+        raise UserError(f"rules: expected the tables {', '.join(RULE_TABLES)}, found {', '.join(map(str, rules)) or 'none'}")
+    return {table: list(rows) for table, rows in rules.items()}
 
 
 def _optimizer_fields(optimizer: AdamW | SGD, clip: float | None) -> dict[str, Any]:
