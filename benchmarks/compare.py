@@ -94,7 +94,9 @@ def main() -> None:
         settings[key] = value
     peer = settings.pop("peer", None)
     if peer is not None:
-        measured = {"ours": ours, "pytorch": pytorch}[peer](settings["model"], settings["dtype"], int(settings["threads"]), int(settings["steps"]))
+        measured = {"ours": ours, "pytorch": pytorch}[peer](
+            settings["model"], settings["dtype"], int(settings["threads"]), int(settings["steps"])
+        )
         print(json.dumps(measured))
         return
     rows: dict[str, list[dict[str, float]]] = {"ours": [], "pytorch": []}
@@ -102,13 +104,17 @@ def main() -> None:
         for name, results in rows.items():
             results.append(run_one(name, settings))
     tokens = BATCH * SEQ
-    print(f"{settings['model']} {settings['dtype']} {BATCH}x{SEQ}, {settings['threads']} threads, {settings['runs']} interleaved runs of {settings['steps']} steps")
+    print(
+        f"{settings['model']} {settings['dtype']} {BATCH}x{SEQ}, {settings['threads']} threads, {settings['runs']} interleaved runs of {settings['steps']} steps"
+    )
     for name, results in rows.items():
         median = statistics.median(r["median"] for r in results)
         print(f"  {name:<8} median {median:.3f} s ({tokens / median:,.0f} tokens/s), best {min(r['best'] for r in results):.3f} s")
     ratios = sorted(theirs["median"] / own["median"] for own, theirs in zip(rows["ours"], rows["pytorch"], strict=True))
     best = min(r["best"] for r in rows["pytorch"]) / min(r["best"] for r in rows["ours"])
-    print(f"  PyTorch's time over ours, run by run: median {statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f}); best over best {best:.2f}")
+    print(
+        f"  PyTorch's time over ours, run by run: median {statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f}); best over best {best:.2f}"
+    )
 
 
 if __name__ == "__main__":
