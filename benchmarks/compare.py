@@ -32,9 +32,8 @@ def measure(step, steps: int) -> dict[str, float]:
 
 
 def ours(model: str, dtype: str, threads: int, steps: int) -> dict[str, float]:
-    import numpy as np
-
     import meshwright as mw
+    import numpy as np
 
     net = mw.Model(model, seed=0)
     trainer = mw.Trainer(net, mw.AdamW(lr=1e-4), dtype=dtype, clip=1.0, show=False, threads=threads)
@@ -104,17 +103,15 @@ def main() -> None:
         for name, results in rows.items():
             results.append(run_one(name, settings))
     tokens = BATCH * SEQ
-    print(
-        f"{settings['model']} {settings['dtype']} {BATCH}x{SEQ}, {settings['threads']} threads, {settings['runs']} interleaved runs of {settings['steps']} steps"
-    )
+    runs = f"{settings['runs']} interleaved runs of {settings['steps']} steps"
+    print(f"{settings['model']} {settings['dtype']} {BATCH}x{SEQ}, {settings['threads']} threads, {runs}")
     for name, results in rows.items():
         median = statistics.median(r["median"] for r in results)
         print(f"  {name:<8} median {median:.3f} s ({tokens / median:,.0f} tokens/s), best {min(r['best'] for r in results):.3f} s")
     ratios = sorted(theirs["median"] / own["median"] for own, theirs in zip(rows["ours"], rows["pytorch"], strict=True))
     best = min(r["best"] for r in rows["pytorch"]) / min(r["best"] for r in rows["ours"])
-    print(
-        f"  PyTorch's time over ours, run by run: median {statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f}); best over best {best:.2f}"
-    )
+    spread = f"median {statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f})"
+    print(f"  PyTorch's time over ours, run by run: {spread}; best over best {best:.2f}")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ F16 to_f16(float x) {
   const uint32_t magnitude = bits & 0x7fffffff;
   if (magnitude > 0x7f800000) return {static_cast<uint16_t>(sign | 0x7e00)};
   if (magnitude >= 0x477ff000) return {static_cast<uint16_t>(sign | 0x7c00)};  // rounds to 65536 or more: infinity
-  if (magnitude < 0x38800000) {                                               // below 2^-14: subnormal, rounded at 2^-24
+  if (magnitude < 0x38800000) {                                                // below 2^-14: subnormal, rounded at 2^-24
     const float scaled = std::bit_cast<float>(magnitude) * 0x1p24f;
     return {static_cast<uint16_t>(sign | static_cast<uint16_t>(std::nearbyint(scaled)))};
   }
@@ -75,26 +75,47 @@ F16 to_f16(float x) {
 
 double load_element(DType dtype, const void* data, int64_t index) {
   switch (dtype) {
-    case DType::kF32: return static_cast<const float*>(data)[index];
-    case DType::kBF16: return to_float(static_cast<const BF16*>(data)[index]);
-    case DType::kF16: return to_float(static_cast<const F16*>(data)[index]);
-    case DType::kF64: return static_cast<const double*>(data)[index];
-    case DType::kI32: return static_cast<const int32_t*>(data)[index];
-    case DType::kU8: return static_cast<const uint8_t*>(data)[index];
-    case DType::kI8: return static_cast<const int8_t*>(data)[index];
+    case DType::kF32:
+      return static_cast<const float*>(data)[index];
+    case DType::kBF16:
+      return to_float(static_cast<const BF16*>(data)[index]);
+    case DType::kF16:
+      return to_float(static_cast<const F16*>(data)[index]);
+    case DType::kF64:
+      return static_cast<const double*>(data)[index];
+    case DType::kI32:
+      return static_cast<const int32_t*>(data)[index];
+    case DType::kU8:
+      return static_cast<const uint8_t*>(data)[index];
+    case DType::kI8:
+      return static_cast<const int8_t*>(data)[index];
   }
   throw InternalError("load_element: unknown dtype");
 }
 
 void store_element(DType dtype, void* data, int64_t index, double value) {
   switch (dtype) {
-    case DType::kF32: static_cast<float*>(data)[index] = static_cast<float>(value); return;
-    case DType::kBF16: static_cast<BF16*>(data)[index] = to_bf16(static_cast<float>(value)); return;
-    case DType::kF16: static_cast<F16*>(data)[index] = to_f16(static_cast<float>(value)); return;
-    case DType::kF64: static_cast<double*>(data)[index] = value; return;
-    case DType::kI32: static_cast<int32_t*>(data)[index] = static_cast<int32_t>(value); return;
-    case DType::kU8: static_cast<uint8_t*>(data)[index] = static_cast<uint8_t>(value); return;
-    case DType::kI8: static_cast<int8_t*>(data)[index] = static_cast<int8_t>(value); return;
+    case DType::kF32:
+      static_cast<float*>(data)[index] = static_cast<float>(value);
+      return;
+    case DType::kBF16:
+      static_cast<BF16*>(data)[index] = to_bf16(static_cast<float>(value));
+      return;
+    case DType::kF16:
+      static_cast<F16*>(data)[index] = to_f16(static_cast<float>(value));
+      return;
+    case DType::kF64:
+      static_cast<double*>(data)[index] = value;
+      return;
+    case DType::kI32:
+      static_cast<int32_t*>(data)[index] = static_cast<int32_t>(value);
+      return;
+    case DType::kU8:
+      static_cast<uint8_t*>(data)[index] = static_cast<uint8_t>(value);
+      return;
+    case DType::kI8:
+      static_cast<int8_t*>(data)[index] = static_cast<int8_t>(value);
+      return;
   }
   throw InternalError("store_element: unknown dtype");
 }

@@ -10,8 +10,8 @@ namespace mw {
 enum class DType : uint8_t { kF32, kBF16, kF16, kF64, kI32, kU8, kI8 };  // kU8 doubles as bool; kI8 is reserved for quantisation
 
 int64_t dtype_bytes(DType dtype);
-std::string_view dtype_name(DType dtype);           // "f32", "bf16", ...
-DType parse_dtype(std::string_view name);           // also "float32", "bfloat16", ...; UserError names the nearest
+std::string_view dtype_name(DType dtype);  // "f32", "bf16", ...
+DType parse_dtype(std::string_view name);  // also "float32", "bfloat16", ...; UserError names the nearest
 inline bool is_float(DType dtype) { return dtype <= DType::kF64; }
 
 struct BF16 {

@@ -36,8 +36,8 @@ std::string did_you_mean(const std::string& name, const std::vector<std::string>
 
 }  // namespace mw
 
-#define MW_CHECK(condition, ...)                                                                                  \
-  do {                                                                                                            \
-    if (!(condition)) throw ::mw::InternalError(::mw::concat_text("broken invariant at ", __FILE__, ":", __LINE__, \
-                                                                  " (" #condition "): ", ##__VA_ARGS__));         \
+#define MW_CHECK(condition, ...)                                                                                                           \
+  do {                                                                                                                                     \
+    if (!(condition))                                                                                                                      \
+      throw ::mw::InternalError(::mw::concat_text("broken invariant at ", __FILE__, ":", __LINE__, " (" #condition "): ", ##__VA_ARGS__)); \
   } while (0)

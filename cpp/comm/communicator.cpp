@@ -51,9 +51,13 @@ Group make_group(const Mesh& mesh, int64_t rank, const std::vector<GroupPart>& p
   return group;
 }
 
-void SingleRank::all_reduce(const Group&, DType dtype, ReduceKind, const void* in, void* out, int64_t count) { copy_bytes(in, out, count * dtype_bytes(dtype)); }
+void SingleRank::all_reduce(const Group&, DType dtype, ReduceKind, const void* in, void* out, int64_t count) {
+  copy_bytes(in, out, count * dtype_bytes(dtype));
+}
 void SingleRank::all_gather(const Group&, const void* in, void* out, int64_t bytes) { copy_bytes(in, out, bytes); }
-void SingleRank::reduce_scatter(const Group&, DType dtype, const void* in, void* out, int64_t count) { copy_bytes(in, out, count * dtype_bytes(dtype)); }
+void SingleRank::reduce_scatter(const Group&, DType dtype, const void* in, void* out, int64_t count) {
+  copy_bytes(in, out, count * dtype_bytes(dtype));
+}
 void SingleRank::all_to_all(const Group&, const void* in, void* out, int64_t bytes) { copy_bytes(in, out, bytes); }
 
 }  // namespace mw

@@ -29,11 +29,14 @@ void combine(DType dtype, ReduceKind kind, const std::vector<const void*>& in, i
     }
   };
   if (dtype == DType::kF32) {
-    fold([](const void* p, int64_t i) { return static_cast<const float*>(p)[i]; }, [&](int64_t i, float x) { static_cast<float*>(out)[i] = x; });
+    fold([](const void* p, int64_t i) { return static_cast<const float*>(p)[i]; },
+         [&](int64_t i, float x) { static_cast<float*>(out)[i] = x; });
   } else if (dtype == DType::kBF16) {
-    fold([](const void* p, int64_t i) { return to_float(static_cast<const BF16*>(p)[i]); }, [&](int64_t i, float x) { static_cast<BF16*>(out)[i] = to_bf16(x); });
+    fold([](const void* p, int64_t i) { return to_float(static_cast<const BF16*>(p)[i]); },
+         [&](int64_t i, float x) { static_cast<BF16*>(out)[i] = to_bf16(x); });
   } else {
-    fold([&](const void* p, int64_t i) { return load_element(dtype, p, i); }, [&](int64_t i, double x) { store_element(dtype, out, i, x); });
+    fold([&](const void* p, int64_t i) { return load_element(dtype, p, i); },
+         [&](int64_t i, double x) { store_element(dtype, out, i, x); });
   }
 }
 
@@ -66,7 +69,8 @@ class ThreadWorld::Rank : public Communicator {
 
   void all_gather(const Group& group, const void* in, void* out, int64_t bytes) override {
     const std::vector<const void*>& buffers = post(group, in);
-    for (size_t r = 0; r < buffers.size(); ++r) std::memcpy(static_cast<std::byte*>(out) + static_cast<int64_t>(r) * bytes, buffers[r], static_cast<size_t>(bytes));
+    for (size_t r = 0; r < buffers.size(); ++r)
+      std::memcpy(static_cast<std::byte*>(out) + static_cast<int64_t>(r) * bytes, buffers[r], static_cast<size_t>(bytes));
     leave();
   }
 
@@ -78,7 +82,8 @@ class ThreadWorld::Rank : public Communicator {
   void all_to_all(const Group& group, const void* in, void* out, int64_t bytes) override {
     const std::vector<const void*>& buffers = post(group, in);
     for (size_t r = 0; r < buffers.size(); ++r) {
-      std::memcpy(static_cast<std::byte*>(out) + static_cast<int64_t>(r) * bytes, static_cast<const std::byte*>(buffers[r]) + group.index * bytes, static_cast<size_t>(bytes));
+      std::memcpy(static_cast<std::byte*>(out) + static_cast<int64_t>(r) * bytes,
+                  static_cast<const std::byte*>(buffers[r]) + group.index * bytes, static_cast<size_t>(bytes));
     }
     leave();
   }

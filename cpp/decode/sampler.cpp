@@ -21,7 +21,9 @@ double log_sum_exp(std::span<const float> logits, float top) {
 }  // namespace
 
 void check_sampling(const SamplingOptions& o) {
-  const auto wrong = [](const char* name, double value, const char* expected) { return UserError(std::string(name) + " is " + std::to_string(value) + "; expected " + expected); };
+  const auto wrong = [](const char* name, double value, const char* expected) {
+    return UserError(std::string(name) + " is " + std::to_string(value) + "; expected " + expected);
+  };
   if (!(o.temperature >= 0)) throw wrong("temperature", o.temperature, "0 or more");
   if (o.top_k < 0) throw wrong("top_k", static_cast<double>(o.top_k), "0 (all tokens) or more");
   if (!(o.top_p > 0 && o.top_p <= 1)) throw wrong("top_p", o.top_p, "more than 0 and at most 1");
@@ -45,7 +47,8 @@ SampledToken Sampler::choose(std::span<const float> logits, const SamplingOption
   if (sorted) std::partial_sort(order_.begin(), order_.begin() + static_cast<int64_t>(count), order_.end(), likelier);
   weights_.resize(count);
   double total = 0;
-  for (size_t i = 0; i < count; ++i) total += weights_[i] = std::exp((static_cast<double>(logits[static_cast<size_t>(order_[i])]) - top) / options.temperature);
+  for (size_t i = 0; i < count; ++i)
+    total += weights_[i] = std::exp((static_cast<double>(logits[static_cast<size_t>(order_[i])]) - top) / options.temperature);
   if (options.top_p < 1) {
     double reached = 0;
     for (size_t i = 0; i < count; ++i) {

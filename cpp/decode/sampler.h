@@ -7,11 +7,11 @@
 namespace mw {
 
 struct SamplingOptions {
-  bool do_sample = false;    // false: the largest logit, lowest id at a tie
+  bool do_sample = false;  // false: the largest logit, lowest id at a tie
   double temperature = 1.0;
-  int64_t top_k = 0;         // 0: all
-  double top_p = 1.0;        // the smallest set of most likely tokens whose probability reaches top_p
-  double min_p = 0.0;        // tokens at least min_p times as likely as the most likely one
+  int64_t top_k = 0;   // 0: all
+  double top_p = 1.0;  // the smallest set of most likely tokens whose probability reaches top_p
+  double min_p = 0.0;  // tokens at least min_p times as likely as the most likely one
   uint64_t seed = 0;
   bool operator==(const SamplingOptions&) const = default;
 };

@@ -52,7 +52,8 @@ class Engine {
 
   // Runs all rows of the Plan's order. `before_row` (rank 0's thread) may stop the run before a row by returning false.
   using RowHook = std::function<bool(const RunRow&, const Piece&)>;
-  void run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars, const RowHook& before_row = nullptr);
+  void run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars,
+           const RowHook& before_row = nullptr);
 
   // Called for every op of rank `rank` while it is set; null ends it.
   using OpObserver = std::function<void(int64_t rank, const Program&, const Op&, const cpu::KernelRun&)>;

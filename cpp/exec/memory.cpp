@@ -9,7 +9,8 @@ void KeptStore::ensure(const std::vector<Buffer>& buffers) {
   for (const Buffer& buffer : buffers) {
     const Entry* known = find(buffer.name);
     if (!known) bytes += buffer.bytes;
-    MW_CHECK(!known || known->buffer.type == buffer.type, "'", buffer.name, "' is kept as ", to_string(known->buffer.type), " but planned as ", to_string(buffer.type));
+    MW_CHECK(!known || known->buffer.type == buffer.type, "'", buffer.name, "' is kept as ", to_string(known->buffer.type),
+             " but planned as ", to_string(buffer.type));
   }
   const auto arena = std::make_shared<Arena>(bytes);
   std::byte* next = arena->data();

@@ -55,11 +55,13 @@ std::vector<int64_t> shard_start(const Type& global, const Layout& layout, const
 }
 
 void copy_block_out(const Type& whole, const std::byte* from, const std::vector<int64_t>& start, const Type& local, std::byte* to) {
-  for_each_run(whole, start, local, [&](int64_t w, int64_t b, int64_t bytes) { std::memcpy(to + b, from + w, static_cast<size_t>(bytes)); });
+  for_each_run(whole, start, local,
+               [&](int64_t w, int64_t b, int64_t bytes) { std::memcpy(to + b, from + w, static_cast<size_t>(bytes)); });
 }
 
 void copy_block_in(const Type& whole, std::byte* to, const std::vector<int64_t>& start, const Type& local, const std::byte* from) {
-  for_each_run(whole, start, local, [&](int64_t w, int64_t b, int64_t bytes) { std::memcpy(to + w, from + b, static_cast<size_t>(bytes)); });
+  for_each_run(whole, start, local,
+               [&](int64_t w, int64_t b, int64_t bytes) { std::memcpy(to + w, from + b, static_cast<size_t>(bytes)); });
 }
 
 }  // namespace mw

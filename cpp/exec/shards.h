@@ -3,8 +3,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "ir/layout.h"
 #include "comm/communicator.h"
+#include "ir/layout.h"
 
 namespace mw {
 

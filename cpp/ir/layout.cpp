@@ -18,7 +18,8 @@ const std::vector<AxisPart>& Layout::parts(std::string_view dim) const {
 void Layout::set(const std::string& dim, std::vector<AxisPart> parts) {
   std::erase_if(dims, [&](const DimShards& entry) { return entry.dim == dim; });
   if (parts.empty()) return;
-  const auto at = std::lower_bound(dims.begin(), dims.end(), dim, [](const DimShards& entry, const std::string& name) { return entry.dim < name; });
+  const auto at =
+      std::lower_bound(dims.begin(), dims.end(), dim, [](const DimShards& entry, const std::string& name) { return entry.dim < name; });
   dims.insert(at, {dim, std::move(parts)});
 }
 
@@ -30,7 +31,8 @@ AxisPart parse_axis_part(std::string_view text) {
   const size_t first = text.find(':');
   const size_t second = first == std::string_view::npos ? first : text.find(':', first + 1);
   MW_CHECK(second != std::string_view::npos, "'", text, "' is not a part of an axis; expected axis:stride:size");
-  return {std::string(text.substr(0, first)), std::atoll(std::string(text.substr(second + 1)).c_str()), std::atoll(std::string(text.substr(first + 1)).c_str())};
+  return {std::string(text.substr(0, first)), std::atoll(std::string(text.substr(second + 1)).c_str()),
+          std::atoll(std::string(text.substr(first + 1)).c_str())};
 }
 
 std::string to_string(const Layout& layout) {
@@ -38,7 +40,8 @@ std::string to_string(const Layout& layout) {
   const auto add = [&](const std::string& item) { text += (text.empty() ? "" : ", ") + item; };
   for (const DimShards& entry : layout.dims) {
     std::string item = entry.dim + ":";
-    for (const AxisPart& part : entry.parts) item += (item.back() == ':' ? "" : "+") + part.axis + (part.stride > 1 ? "/" + std::to_string(part.stride) : "");
+    for (const AxisPart& part : entry.parts)
+      item += (item.back() == ':' ? "" : "+") + part.axis + (part.stride > 1 ? "/" + std::to_string(part.stride) : "");
     add(item);
   }
   for (const PartialOver& partial : layout.partial) {
@@ -72,7 +75,9 @@ std::vector<AxisPart> joined_parts(const std::vector<AxisPart>& parts) {
   return joined;
 }
 
-bool overlap(const AxisPart& a, const AxisPart& b) { return a.axis == b.axis && a.stride < b.stride * b.size && b.stride < a.stride * a.size; }
+bool overlap(const AxisPart& a, const AxisPart& b) {
+  return a.axis == b.axis && a.stride < b.stride * b.size && b.stride < a.stride * a.size;
+}
 
 Type local_type(const Type& global, const Layout& layout) {
   Type local = global;

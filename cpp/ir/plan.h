@@ -30,8 +30,8 @@ enum class BufferRole : uint8_t { kParameter, kAccumulator, kOptimizerState, kCa
 struct Buffer {
   std::string name;
   BufferRole role;
-  Type type;           // local: what this rank holds
-  Type global_type;    // whole; equal to `type` on one rank
+  Type type;         // local: what this rank holds
+  Type global_type;  // whole; equal to `type` on one rank
   Layout layout;
   int64_t offset = 0;  // in the kept region, or in one copy of the carried region
   int64_t bytes = 0;   // padded
@@ -42,8 +42,8 @@ struct Piece {
   std::string name;     // forward, backward, update
   std::string variant;  // "", "first", "last", "first_last", "middle"
   Program program;
-  std::vector<Placement> places{};     // by ValueId
-  std::vector<int64_t> workspace{};    // by op: offset in scratch of its kernel's workspace, -1 without one
+  std::vector<Placement> places{};   // by ValueId
+  std::vector<int64_t> workspace{};  // by op: offset in scratch of its kernel's workspace, -1 without one
   int64_t scratch_bytes = 0;
 };
 

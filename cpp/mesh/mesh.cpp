@@ -10,7 +10,8 @@ size_t axis_index(std::string_view axis) {
   for (size_t i = 0; i < names.size(); ++i) {
     if (names[i] == axis) return i;
   }
-  throw UserError("there is no mesh axis '" + std::string(axis) + "'" + did_you_mean(std::string(axis), names) + "; the axes are data, fsdp, tensor");
+  throw UserError("there is no mesh axis '" + std::string(axis) + "'" + did_you_mean(std::string(axis), names) +
+                  "; the axes are data, fsdp, tensor");
 }
 
 }  // namespace

@@ -22,7 +22,9 @@ class Mesh {
   int64_t size_of(std::string_view axis) const;
   int64_t coordinate(int64_t rank, std::string_view axis) const;
   // Position of a rank within the part (stride, size) of an axis.
-  int64_t index_in(int64_t rank, std::string_view axis, int64_t stride, int64_t size) const { return coordinate(rank, axis) / stride % size; }
+  int64_t index_in(int64_t rank, std::string_view axis, int64_t stride, int64_t size) const {
+    return coordinate(rank, axis) / stride % size;
+  }
   std::string to_string() const;  // "data=2 tensor=4", "one rank"
 
  private:

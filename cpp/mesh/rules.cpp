@@ -46,12 +46,14 @@ RuleTable parse_table(std::initializer_list<const char*> rows) {
 
 RuleRow parse_rule(std::string_view text) {
   const size_t colon = text.find(':');
-  if (colon == std::string_view::npos || colon == 0) throw UserError("'" + std::string(text) + "' is not a rule; expected for example 'batch:data' or 'kv_heads:tensor part'");
+  if (colon == std::string_view::npos || colon == 0)
+    throw UserError("'" + std::string(text) + "' is not a rule; expected for example 'batch:data' or 'kv_heads:tensor part'");
   std::string_view rest = text.substr(colon + 1);
   while (!rest.empty() && rest.front() == ' ') rest.remove_prefix(1);
   RuleRow row{std::string(text.substr(0, colon)), std::string(rest.substr(0, rest.find(' '))), false};
   if (rest.find(' ') != std::string_view::npos) {
-    if (rest.substr(rest.find(' ') + 1) != "part") throw UserError("rule '" + std::string(text) + "': only the word 'part' may follow the axis");
+    if (rest.substr(rest.find(' ') + 1) != "part")
+      throw UserError("rule '" + std::string(text) + "': only the word 'part' may follow the axis");
     row.part = true;
   }
   Mesh().size_of(row.axis);
@@ -62,7 +64,8 @@ std::string to_string(const RuleRow& row) { return row.dim + ":" + row.axis + (r
 
 Rules default_rules() {
   Rules rules;
-  rules.compute = parse_table({"batch:data", "batch:fsdp", "kv_heads:tensor part", "q_per_kv:tensor", "mlp:tensor", "vocab:tensor", "seq:tensor"});
+  rules.compute =
+      parse_table({"batch:data", "batch:fsdp", "kv_heads:tensor part", "q_per_kv:tensor", "mlp:tensor", "vocab:tensor", "seq:tensor"});
   rules.parameters = parse_table({"kv_heads:tensor part", "q_per_kv:tensor", "mlp:tensor", "vocab:tensor", "*:fsdp"});
   rules.gradients = rules.parameters;
   rules.optimizer = rules.parameters;
@@ -73,7 +76,9 @@ Rules named_rules(std::string_view name) {
   Rules rules = default_rules();
   const std::vector<std::string> known{"default", "ddp", "zero1", "zero2", "zero3"};
   const auto at = std::find(known.begin(), known.end(), name);
-  if (at == known.end()) throw UserError("there are no rules '" + std::string(name) + "'" + did_you_mean(std::string(name), known) + "; known: default, ddp, zero1, zero2, zero3");
+  if (at == known.end())
+    throw UserError("there are no rules '" + std::string(name) + "'" + did_you_mean(std::string(name), known) +
+                    "; known: default, ddp, zero1, zero2, zero3");
   const RuleRow over_data{"*", "data", false};
   const auto level = at - known.begin() - 1;  // ZeRO level
   if (level >= 1) rules.optimizer.push_back(over_data);
@@ -82,8 +87,8 @@ Rules named_rules(std::string_view name) {
   return rules;
 }
 
-std::vector<Assignment> read_table(const RuleTable& table, const Mesh& mesh, const std::vector<std::pair<std::string, int64_t>>& dims, const std::vector<bool>& may_shard,
-                                   const std::vector<Assignment>& taken) {
+std::vector<Assignment> read_table(const RuleTable& table, const Mesh& mesh, const std::vector<std::pair<std::string, int64_t>>& dims,
+                                   const std::vector<bool>& may_shard, const std::vector<Assignment>& taken) {
   std::map<std::string, Factor> left;  // of each axis, what is not given out yet
   for (const std::string& axis : Mesh::axis_names()) left[axis] = free_factor(axis, mesh.size_of(axis), taken);
   std::vector<int64_t> local;
@@ -111,8 +116,8 @@ std::vector<Assignment> read_table(const RuleTable& table, const Mesh& mesh, con
         break;
       }
       if (row.dim == "*") continue;
-      throw UserError("mesh axis '" + row.axis + "' of size " + std::to_string(size) + " does not divide dim '" + row.dim + "' of size " + std::to_string(local[i]) +
-                      "; nearest sizes that work: " + nearest_sizes(local[i], size));
+      throw UserError("mesh axis '" + row.axis + "' of size " + std::to_string(size) + " does not divide dim '" + row.dim + "' of size " +
+                      std::to_string(local[i]) + "; nearest sizes that work: " + nearest_sizes(local[i], size));
     }
   }
   return given;

@@ -13,7 +13,7 @@
 namespace mw {
 
 struct RuleRow {
-  std::string dim;    // "*": the outermost dim that the axis divides, or none (storage tables only)
+  std::string dim;  // "*": the outermost dim that the axis divides, or none (storage tables only)
   std::string axis;
   bool part = false;  // take the largest factor of the axis that divides the dim, leave the rest to the rows below
   bool operator==(const RuleRow&) const = default;
@@ -48,7 +48,7 @@ struct Assignment {
 
 // Reads a table over a loop space: (dim, size) in order, where `may_shard[i]` is false for dims that an op needs whole, and the factors
 // of axes in `taken` (their `dim` means nothing) are not given out. UserError when an axis does not divide a dim.
-std::vector<Assignment> read_table(const RuleTable& table, const Mesh& mesh, const std::vector<std::pair<std::string, int64_t>>& dims, const std::vector<bool>& may_shard,
-                                   const std::vector<Assignment>& taken = {});
+std::vector<Assignment> read_table(const RuleTable& table, const Mesh& mesh, const std::vector<std::pair<std::string, int64_t>>& dims,
+                                   const std::vector<bool>& may_shard, const std::vector<Assignment>& taken = {});
 
 }  // namespace mw

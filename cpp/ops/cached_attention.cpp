@@ -154,7 +154,8 @@ const std::array<OpDef, 2> kDefs{
     OpDef{.name = "cache_write",
           .doc = "The cache with cache[slots, positions] = x for every token; a negative slot writes nothing. In place when the cache is a "
                  "state.",
-          .num_operands = 4, .infer = infer_write,
+          .num_operands = 4,
+          .infer = infer_write,
           .role = role_write,
           .cost = cost_write,
           .reference = reference_write,
@@ -162,7 +163,8 @@ const std::array<OpDef, 2> kDefs{
     OpDef{.name = "cached_attention",
           .doc = "Attention of each token to the keys j <= positions (window: j > positions - window) of its own slot of the caches; 0 for "
                  "a negative slot.",
-          .num_operands = 5, .infer = infer,
+          .num_operands = 5,
+          .infer = infer,
           .role = role,
           .cost = cost,
           .reference = reference,

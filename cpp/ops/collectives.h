@@ -11,8 +11,10 @@ namespace mw {
 
 Tensor all_gather(Tensor x, std::string dim, std::vector<std::string> axes, int64_t parts, Source source = Source::here());
 Tensor reduce_scatter(Tensor x, std::string dim, std::vector<std::string> axes, int64_t parts, Source source = Source::here());
-Tensor all_reduce(Tensor x, std::string kind, std::vector<std::string> axes, int64_t parts, Source source = Source::here());  // kind: "sum", "max"
-Tensor all_to_all(Tensor x, std::string split_dim, std::string concat_dim, std::vector<std::string> axes, int64_t parts, Source source = Source::here());
+Tensor all_reduce(Tensor x, std::string kind, std::vector<std::string> axes, int64_t parts,
+                  Source source = Source::here());  // kind: "sum", "max"
+Tensor all_to_all(Tensor x, std::string split_dim, std::string concat_dim, std::vector<std::string> axes, int64_t parts,
+                  Source source = Source::here());
 Tensor shard_slice(Tensor x, std::string dim, std::vector<std::string> axes, int64_t parts, Source source = Source::here());
 // First global index of this rank's shard of a dim: i32 scalar, (position of the rank along axes) * size.
 Tensor shard_offset(Builder& builder, std::vector<std::string> axes, int64_t parts, int64_t size, Source source = Source::here());

@@ -216,7 +216,8 @@ const std::array<OpDef, 3> kDefs{
           .doc = "x[.., embed], w[vocab, embed], targets[..] -> lse = log sum_v exp(x . w_v) and x . w_target (0 where the target is not "
                  "in the vocabulary "
                  "or not in this shard of it), without holding tokens x vocab. The negative log-likelihood is their difference.",
-          .num_operands = 3, .infer = infer,
+          .num_operands = 3,
+          .infer = infer,
           .role = role,
           .partial = partial,
           .gradient = gradient,
@@ -225,7 +226,8 @@ const std::array<OpDef, 3> kDefs{
           .decompose = decompose},
     OpDef{.name = "cross_entropy_gradient",
           .doc = "x, w, targets, lse, g -> dx, dw for dlogits = g (softmax - onehot); recomputes the logits.",
-          .num_operands = 5, .infer = infer_gradient,
+          .num_operands = 5,
+          .infer = infer_gradient,
           .role = role_gradient,
           .cost = cost<3>,
           .reference = reference_gradient,
@@ -233,7 +235,8 @@ const std::array<OpDef, 3> kDefs{
     OpDef{.name = "cross_entropy_with_gradients",
           .doc = "x, w, targets, g -> lse, x . w_target, dx, dw: cross_entropy and its gradient in one visit of the logits, where g is "
                  "known from the batch alone.",
-          .num_operands = 4, .infer = infer_with_gradients,
+          .num_operands = 4,
+          .infer = infer_with_gradients,
           .role = role_with_gradients,
           .cost = cost<3>,
           .reference = reference_with_gradients,

@@ -13,22 +13,28 @@
 namespace mw {
 namespace {
 
-bool contains(const std::vector<std::string>& names, std::string_view name) { return std::find(names.begin(), names.end(), name) != names.end(); }
+bool contains(const std::vector<std::string>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
 
 std::vector<Type> infer(const Signature& signature) {
   const bool accumulates = signature.attributes->flag_or("accumulate", false);
   const size_t expected = accumulates ? 3 : 2;
-  if (signature.operands.size() != expected) throw UserError("it has " + std::to_string(signature.operands.size()) + " operands; expected " + std::to_string(expected));
+  if (signature.operands.size() != expected)
+    throw UserError("it has " + std::to_string(signature.operands.size()) + " operands; expected " + std::to_string(expected));
   const Type &a = signature.operand(0), &b = signature.operand(1);
   const std::vector<std::string> contract = signature.attributes->names("contract");
-  if (a.dtype != b.dtype || !is_float(a.dtype)) throw UserError("operands " + to_string(a) + " and " + to_string(b) + ": dot wants one float dtype; cast one of them");
+  if (a.dtype != b.dtype || !is_float(a.dtype))
+    throw UserError("operands " + to_string(a) + " and " + to_string(b) + ": dot wants one float dtype; cast one of them");
   for (const std::string& name : contract) {
     if (!a.has(name) || !b.has(name)) {
-      throw UserError("contracted dim '" + name + "' is not in " + to_string(a.has(name) ? b : a) + did_you_mean(name, (a.has(name) ? b : a).dim_names()));
+      throw UserError("contracted dim '" + name + "' is not in " + to_string(a.has(name) ? b : a) +
+                      did_you_mean(name, (a.has(name) ? b : a).dim_names()));
     }
   }
   for (const Dim& dim : a.dims) {
-    if (b.has(dim.name) && b.size_of(dim.name) != dim.size) throw UserError("operands " + to_string(a) + " and " + to_string(b) + ": dim '" + dim.name + "' has two sizes");
+    if (b.has(dim.name) && b.size_of(dim.name) != dim.size)
+      throw UserError("operands " + to_string(a) + " and " + to_string(b) + ": dim '" + dim.name + "' has two sizes");
   }
   Type result{a.dtype, without(a, contract)};
   if (const std::string dtype = signature.attributes->text_or("dtype", ""); !dtype.empty()) result.dtype = parse_dtype(dtype);
@@ -80,7 +86,8 @@ void reference(const ReferenceContext& context) {
 }
 
 const std::array<OpDef, 1> kDefs{OpDef{.name = "dot",
-                                       .doc = "y = sum over the contracted dims of a * b; dims in both operands that are not contracted are batch dims. With `accumulate`, a third operand is added, which the "
+                                       .doc = "y = sum over the contracted dims of a * b; dims in both operands that are not contracted "
+                                              "are batch dims. With `accumulate`, a third operand is added, which the "
                                               "result may overwrite.",
                                        .infer = infer,
                                        .role = role,

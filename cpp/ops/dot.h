@@ -12,6 +12,7 @@ namespace mw {
 
 // result[a's dims not contracted, then b's dims neither contracted nor in a] = sum over `contract` of a * b. A dim in both that is
 // not contracted is a batch dim. The sum is formed in FP32 (or better); `dtype` is the result's, by default the operands' own.
-Tensor dot(Tensor a, Tensor b, std::vector<std::string> contract, std::optional<DType> dtype = std::nullopt, Source source = Source::here());
+Tensor dot(Tensor a, Tensor b, std::vector<std::string> contract, std::optional<DType> dtype = std::nullopt,
+           Source source = Source::here());
 
 }  // namespace mw

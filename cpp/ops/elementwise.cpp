@@ -47,21 +47,26 @@ const std::vector<Row>& rows() {
       {"exp", 1, [](double a, double) { return std::exp(a); }, [](T t) { return t.g * t.y; }, nullptr, same, "y = exp(a)"},
       {"log", 1, [](double a, double) { return std::log(a); }, [](T t) { return t.g / t.a; }, nullptr, same, "y = ln(a)"},
       {"sqrt", 1, [](double a, double) { return std::sqrt(a); }, [](T t) { return t.g * 0.5 / t.y; }, nullptr, same, "y = sqrt(a)"},
-      {"rsqrt", 1, [](double a, double) { return 1.0 / std::sqrt(a); }, [](T t) { return t.g * -0.5 * (t.y * t.y * t.y); }, nullptr, same, "y = 1 / sqrt(a)"},
+      {"rsqrt", 1, [](double a, double) { return 1.0 / std::sqrt(a); }, [](T t) { return t.g * -0.5 * (t.y * t.y * t.y); }, nullptr, same,
+       "y = 1 / sqrt(a)"},
       {"reciprocal", 1, [](double a, double) { return 1.0 / a; }, [](T t) { return -(t.g * (t.y * t.y)); }, nullptr, same, "y = 1 / a"},
       {"square", 1, [](double a, double) { return a * a; }, [](T t) { return t.g * 2.0 * t.a; }, nullptr, same, "y = a * a"},
-      {"abs", 1, [](double a, double) { return std::abs(a); }, [](T t) { return select(binary("lt", t.a, t.number(0)), -t.g, t.g); }, nullptr, same, "y = |a|"},
+      {"abs", 1, [](double a, double) { return std::abs(a); }, [](T t) { return select(binary("lt", t.a, t.number(0)), -t.g, t.g); },
+       nullptr, same, "y = |a|"},
       {"sin", 1, [](double a, double) { return std::sin(a); }, [](T t) { return t.g * unary("cos", t.a); }, nullptr, same, "y = sin(a)"},
       {"cos", 1, [](double a, double) { return std::cos(a); }, [](T t) { return -(t.g * unary("sin", t.a)); }, nullptr, same, "y = cos(a)"},
-      {"tanh", 1, [](double a, double) { return std::tanh(a); }, [](T t) { return t.g * (-(t.y * t.y) + 1.0); }, nullptr, same, "y = tanh(a)"},
-      {"sigmoid", 1, [](double a, double) { return sigmoid_of(a); }, [](T t) { return t.g * (t.y * (-t.y + 1.0)); }, nullptr, same, "y = 1 / (1 + exp(-a))"},
+      {"tanh", 1, [](double a, double) { return std::tanh(a); }, [](T t) { return t.g * (-(t.y * t.y) + 1.0); }, nullptr, same,
+       "y = tanh(a)"},
+      {"sigmoid", 1, [](double a, double) { return sigmoid_of(a); }, [](T t) { return t.g * (t.y * (-t.y + 1.0)); }, nullptr, same,
+       "y = 1 / (1 + exp(-a))"},
       {"silu", 1, [](double a, double) { return a * sigmoid_of(a); },
        [](T t) {
          const Tensor s = unary("sigmoid", t.a);
          return t.g * (s * (t.a * (-s + 1.0) + 1.0));
        },
        nullptr, same, "y = a * sigmoid(a)  (SiLU, Elfwing et al. 2017)"},
-      {"relu", 1, [](double a, double) { return a > 0 ? a : 0.0; }, [](T t) { return select(binary("gt", t.a, t.number(0)), t.g, t.g * 0.0); }, nullptr, same, "y = max(a, 0)"},
+      {"relu", 1, [](double a, double) { return a > 0 ? a : 0.0; },
+       [](T t) { return select(binary("gt", t.a, t.number(0)), t.g, t.g * 0.0); }, nullptr, same, "y = max(a, 0)"},
       {"gelu_tanh", 1, [](double a, double) { return 0.5 * a * (1 + std::tanh(kGeluScale * (a + kGeluCubic * a * a * a))); },
        [](T t) {
          const Tensor a2 = t.a * t.a;
@@ -77,13 +82,16 @@ const std::vector<Row>& rows() {
          return t.g * (cdf + t.a * pdf);
        },
        nullptr, same, "y = a Phi(a)  (GELU, exact form)"},
-      {"erf", 1, [](double a, double) { return std::erf(a); }, [](T t) { return t.g * exp(-(t.a * t.a)) * (2 * std::numbers::inv_sqrtpi); }, nullptr, same, "y = erf(a)"},
-      {"is_finite", 1, [](double a, double) { return std::isfinite(a) ? 1.0 : 0.0; }, nullptr, nullptr, boolean, "1 where a is neither infinite nor NaN"},
+      {"erf", 1, [](double a, double) { return std::erf(a); }, [](T t) { return t.g * exp(-(t.a * t.a)) * (2 * std::numbers::inv_sqrtpi); },
+       nullptr, same, "y = erf(a)"},
+      {"is_finite", 1, [](double a, double) { return std::isfinite(a) ? 1.0 : 0.0; }, nullptr, nullptr, boolean,
+       "1 where a is neither infinite nor NaN"},
       {"logical_not", 1, [](double a, double) { return a == 0 ? 1.0 : 0.0; }, nullptr, nullptr, boolean, "1 where a is 0"},
       {"add", 2, [](double a, double b) { return a + b; }, [](T t) { return t.g; }, [](T t) { return t.g; }, same, "y = a + b"},
       {"sub", 2, [](double a, double b) { return a - b; }, [](T t) { return t.g; }, [](T t) { return -t.g; }, same, "y = a - b"},
       {"mul", 2, [](double a, double b) { return a * b; }, [](T t) { return t.g * t.b; }, [](T t) { return t.g * t.a; }, same, "y = a * b"},
-      {"div", 2, [](double a, double b) { return a / b; }, [](T t) { return t.g / t.b; }, [](T t) { return -(t.g * t.y / t.b); }, same, "y = a / b"},
+      {"div", 2, [](double a, double b) { return a / b; }, [](T t) { return t.g / t.b; }, [](T t) { return -(t.g * t.y / t.b); }, same,
+       "y = a / b"},
       {"max", 2, [](double a, double b) { return a < b ? b : a; }, [](T t) { return select(binary("lt", t.a, t.b), t.g * 0.0, t.g); },
        [](T t) { return select(binary("lt", t.a, t.b), t.g, t.g * 0.0); }, same, "y = max(a, b); at a tie the gradient goes to a"},
       {"min", 2, [](double a, double b) { return b < a ? b : a; }, [](T t) { return select(binary("gt", t.a, t.b), t.g * 0.0, t.g); },
@@ -96,7 +104,8 @@ const std::vector<Row>& rows() {
       {"le", 2, [](double a, double b) { return a <= b ? 1.0 : 0.0; }, nullptr, nullptr, boolean, "a <= b"},
       {"gt", 2, [](double a, double b) { return a > b ? 1.0 : 0.0; }, nullptr, nullptr, boolean, "a > b"},
       {"ge", 2, [](double a, double b) { return a >= b ? 1.0 : 0.0; }, nullptr, nullptr, boolean, "a >= b"},
-      {"logical_and", 2, [](double a, double b) { return a != 0 && b != 0 ? 1.0 : 0.0; }, nullptr, nullptr, boolean, "1 where neither is 0"},
+      {"logical_and", 2, [](double a, double b) { return a != 0 && b != 0 ? 1.0 : 0.0; }, nullptr, nullptr, boolean,
+       "1 where neither is 0"},
       {"logical_or", 2, [](double a, double b) { return a != 0 || b != 0 ? 1.0 : 0.0; }, nullptr, nullptr, boolean, "1 where one is not 0"},
   };
   return table;
@@ -119,8 +128,8 @@ std::vector<Dim> joined_dims(const Signature& signature) {
     for (const Dim& dim : type->dims) {
       const int index = largest->index_of(dim.name);
       if (index < 0) {
-        throw UserError("operands " + to_string(*largest) + " and " + to_string(*type) + ": neither holds all dims of the other ('" + dim.name +
-                        "' is missing in the first); dims are matched by name, rename one side or reduce the dim away");
+        throw UserError("operands " + to_string(*largest) + " and " + to_string(*type) + ": neither holds all dims of the other ('" +
+                        dim.name + "' is missing in the first); dims are matched by name, rename one side or reduce the dim away");
       }
       if (largest->dims[static_cast<size_t>(index)].size != dim.size) {
         throw UserError("operands " + to_string(*largest) + " and " + to_string(*type) + ": dim '" + dim.name + "' has two sizes");
@@ -195,7 +204,8 @@ OpDef row_def() {
 // ---- select, cast, constant ----
 
 std::vector<Type> infer_select(const Signature& signature) {
-  if (signature.operand(0).dtype != DType::kU8) throw UserError("select: the condition is " + to_string(signature.operand(0)) + "; expected u8");
+  if (signature.operand(0).dtype != DType::kU8)
+    throw UserError("select: the condition is " + to_string(signature.operand(0)) + "; expected u8");
   return {{joined_dtype(signature, 1), joined_dims(signature)}};
 }
 
@@ -203,18 +213,23 @@ void reference_select(const ReferenceContext& context) {
   HostArray& result = context.result(0);
   const HostArray &c = context.operand(0), &a = context.operand(1), &b = context.operand(2);
   LoopNest(result.type.dims, {&c.type, &a.type, &b.type}).run([&](int64_t i, const int64_t* at) {
-    result.data[static_cast<size_t>(i)] = c.data[static_cast<size_t>(at[0])] != 0 ? a.data[static_cast<size_t>(at[1])] : b.data[static_cast<size_t>(at[2])];
+    result.data[static_cast<size_t>(i)] =
+        c.data[static_cast<size_t>(at[0])] != 0 ? a.data[static_cast<size_t>(at[1])] : b.data[static_cast<size_t>(at[2])];
   });
 }
 
 void gradient_select(GradientContext& context) {
   const Tensor g = *context.upstream[0];
   const Tensor zero = g * 0.0;
-  if (context.needed[1]) context.gradients[1] = sum_to(select(context.operands[0], g, zero), context.operands[1].type(), context.gradient_dtype(1));
-  if (context.needed[2]) context.gradients[2] = sum_to(select(context.operands[0], zero, g), context.operands[2].type(), context.gradient_dtype(2));
+  if (context.needed[1])
+    context.gradients[1] = sum_to(select(context.operands[0], g, zero), context.operands[1].type(), context.gradient_dtype(1));
+  if (context.needed[2])
+    context.gradients[2] = sum_to(select(context.operands[0], zero, g), context.operands[2].type(), context.gradient_dtype(2));
 }
 
-std::vector<Type> infer_cast(const Signature& signature) { return {signature.operand(0).with_dtype(parse_dtype(signature.attributes->text("dtype")))}; }
+std::vector<Type> infer_cast(const Signature& signature) {
+  return {signature.operand(0).with_dtype(parse_dtype(signature.attributes->text("dtype")))};
+}
 
 void reference_cast(const ReferenceContext& context) {
   const bool to_integer = !is_float(context.result(0).type.dtype);
@@ -249,10 +264,28 @@ std::span<const OpDef> elementwise_ops() {
   static const std::vector<OpDef> defs = [] {
     MW_CHECK(rows().size() == kRows, "kRows counts the rows of the elementwise table: ", rows().size());
     std::vector<OpDef> all = row_defs(std::make_index_sequence<kRows>());
-    all.push_back({.name = "select", .doc = "y = a where the condition is not 0, else b", .num_operands = 3, .infer = infer_select, .gradient = gradient_select, .reference = reference_select, .elementwise = true});
-    all.push_back({.name = "cast", .doc = "y = a in another dtype; floats round to nearest even, to an integer towards zero", .num_operands = 1, .infer = infer_cast, .gradient = gradient_cast,
-                   .reference = reference_cast, .elementwise = true, .jointly_linear = widens});
-    all.push_back({.name = "constant", .doc = "One number, the same at every index", .num_operands = 0, .infer = infer_constant, .reference = reference_constant, .elementwise = true, .localize = localize_type});
+    all.push_back({.name = "select",
+                   .doc = "y = a where the condition is not 0, else b",
+                   .num_operands = 3,
+                   .infer = infer_select,
+                   .gradient = gradient_select,
+                   .reference = reference_select,
+                   .elementwise = true});
+    all.push_back({.name = "cast",
+                   .doc = "y = a in another dtype; floats round to nearest even, to an integer towards zero",
+                   .num_operands = 1,
+                   .infer = infer_cast,
+                   .gradient = gradient_cast,
+                   .reference = reference_cast,
+                   .elementwise = true,
+                   .jointly_linear = widens});
+    all.push_back({.name = "constant",
+                   .doc = "One number, the same at every index",
+                   .num_operands = 0,
+                   .infer = infer_constant,
+                   .reference = reference_constant,
+                   .elementwise = true,
+                   .localize = localize_type});
     return all;
   }();
   return defs;

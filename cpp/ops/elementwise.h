@@ -13,7 +13,8 @@ namespace mw {
 struct Operand {
   Tensor tensor;
   Source source;
-  Operand(Tensor tensor, std::source_location location = std::source_location::current()) : tensor(tensor), source(Source::here(location)) {}  // NOLINT
+  Operand(Tensor tensor, std::source_location location = std::source_location::current())
+      : tensor(tensor), source(Source::here(location)) {}  // NOLINT
 };
 
 Tensor unary(std::string_view op, Tensor x, Source source = Source::here());

@@ -187,7 +187,8 @@ const std::array<OpDef, 4> kDefs{
         .doc =
             "y = w x / sqrt(mean(x^2) + eps) over the dim of w (Zhang and Sennrich 2019); x is normalised in FP32 and rounded to its dtype "
             "before the product, as in transformers' Llama. offset_one: (1 + w) in FP32 before the rounding, as in Gemma.",
-        .num_operands = 2, .infer = infer_rms,
+        .num_operands = 2,
+        .infer = infer_rms,
         .role = role<DimUse::kMapped>,
         .gradient = gradient_rms,
         .cost = cost<5>,

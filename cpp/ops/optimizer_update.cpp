@@ -144,14 +144,16 @@ const std::array<OpDef, 3> kDefs{
           .doc = "AdamW (Loshchilov and Hutter 2017) in torch's arithmetic: g = scale gradient; w = w (1 - lr decay); m = m + (1 - beta1) "
                  "(g - m); "
                  "v = beta2 v + (1 - beta2) g g; w = w - (lr / c1) m / (sqrt(v) / sqrt(c2) + eps).",
-          .num_operands = 8, .infer = infer_adamw,
+          .num_operands = 8,
+          .infer = infer_adamw,
           .cost = cost_update<15>,
           .reference = reference_adamw,
           .decompose = decompose_adamw,
           .in_place = {0, 2, 3, -1}},
     OpDef{.name = "sgd",
           .doc = "SGD in torch's arithmetic: g = scale gradient + decay w; b = momentum b + g; w = w - lr b.",
-          .num_operands = 5, .infer = infer_sgd,
+          .num_operands = 5,
+          .infer = infer_sgd,
           .cost = cost_update<7>,
           .reference = reference_sgd,
           .decompose = decompose_sgd,

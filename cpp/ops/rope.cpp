@@ -166,7 +166,8 @@ const std::array<OpDef, 2> kDefs{
                  "FP32. "
                  "pairing half: (i, i + d/2); interleaved: (2i, 2i + 1). scaling linear and llama3 as in transformers' "
                  "modeling_rope_utils. inverse rotates back.",
-          .num_operands = 2, .infer = infer,
+          .num_operands = 2,
+          .infer = infer,
           .role = role,
           .gradient = gradient,
           .cost = cost,
@@ -175,7 +176,8 @@ const std::array<OpDef, 2> kDefs{
     OpDef{.name = "rope_angles",
           .doc = "positions[..] -> f32[.., dim = pairs]: position * frequency of each pair, formed in FP32; what rope decomposes into, "
                  "with cos and sin.",
-          .num_operands = 1, .infer = infer_angles,
+          .num_operands = 1,
+          .infer = infer_angles,
           .role = role_angles,
           .reference = reference_angles},
 };

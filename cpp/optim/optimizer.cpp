@@ -13,15 +13,19 @@ struct Scalars {
 };
 
 // Factor that brings the global norm of all gradients down to `clip`.
-Tensor clip_factor(Tensor norm, double clip) { return minimum(constant(*norm.builder, clip) / (norm + kNormFloor), constant(*norm.builder, 1.0)); }
+Tensor clip_factor(Tensor norm, double clip) {
+  return minimum(constant(*norm.builder, clip) / (norm + kNormFloor), constant(*norm.builder, 1.0));
+}
 
 // New version of the FP32 weights; states of the rule are written.
-Tensor update_weight(Builder& b, const OptimizerConfig& config, const TrainedParameter& parameter, Tensor weight, Tensor gradient, const Scalars& scalars) {
+Tensor update_weight(Builder& b, const OptimizerConfig& config, const TrainedParameter& parameter, Tensor weight, Tensor gradient,
+                     const Scalars& scalars) {
   const Type type = parameter.type.with_dtype(DType::kF32);
   const double decay = parameter.decay ? config.weight_decay : 0.0;
   if (config.kind == "adamw") {
     const Tensor m = b.state("first_moment." + parameter.name, type), v = b.state("second_moment." + parameter.name, type);
-    const AdamWResult r = adamw(weight, gradient, m, v, scalars.lr, scalars.gradient_scale, scalars.correction1, scalars.correction2, config.beta1, config.beta2, config.eps, decay);
+    const AdamWResult r = adamw(weight, gradient, m, v, scalars.lr, scalars.gradient_scale, scalars.correction1, scalars.correction2,
+                                config.beta1, config.beta2, config.eps, decay);
     b.write_state("first_moment." + parameter.name, r.first_moment);
     b.write_state("second_moment." + parameter.name, r.second_moment);
     return r.weight;
@@ -37,13 +41,16 @@ Tensor update_weight(Builder& b, const OptimizerConfig& config, const TrainedPar
 }
 
 void check_range(const std::string& key, double value, double low, double high) {
-  if (!(value >= low && value < high)) throw UserError("optimizer: " + key + " is " + std::to_string(value) + "; expected a number in [" + std::to_string(low) + ", " + std::to_string(high) + ")");
+  if (!(value >= low && value < high))
+    throw UserError("optimizer: " + key + " is " + std::to_string(value) + "; expected a number in [" + std::to_string(low) + ", " +
+                    std::to_string(high) + ")");
 }
 
 }  // namespace
 
 void check_optimizer(const OptimizerConfig& config) {
-  if (config.kind != "adamw" && config.kind != "sgd") throw UserError("unknown optimizer '" + config.kind + "'" + did_you_mean(config.kind, {"adamw", "sgd"}) + "; expected adamw or sgd");
+  if (config.kind != "adamw" && config.kind != "sgd")
+    throw UserError("unknown optimizer '" + config.kind + "'" + did_you_mean(config.kind, {"adamw", "sgd"}) + "; expected adamw or sgd");
   check_range("beta1", config.beta1, 0, 1);
   check_range("beta2", config.beta2, 0, 1);
   check_range("momentum", config.momentum, 0, 1);
@@ -63,7 +70,8 @@ Program trace_update(const OptimizerConfig& config, const std::vector<TrainedPar
   Builder b("update");
   const Type scalar{DType::kF32, {}};
   std::vector<Tensor> gradients;
-  for (const TrainedParameter& parameter : parameters) gradients.push_back(b.state("gradient." + parameter.name, parameter.type.with_dtype(DType::kF32)));
+  for (const TrainedParameter& parameter : parameters)
+    gradients.push_back(b.state("gradient." + parameter.name, parameter.type.with_dtype(DType::kF32)));
   Scalars scalars{.lr = b.input("lr", scalar), .gradient_scale = {}, .correction1 = {}, .correction2 = {}};
   if (config.kind == "adamw") {
     scalars.correction1 = b.input("correction1", scalar);
@@ -80,7 +88,8 @@ Program trace_update(const OptimizerConfig& config, const std::vector<TrainedPar
     Scope scope(b, "update." + parameter.name);
     const bool has_master = parameter.type.dtype != DType::kF32;
     const std::string weight_name = has_master ? kMasterPrefix + parameter.name : parameter.name;
-    const Tensor weight = has_master ? b.state(weight_name, parameter.type.with_dtype(DType::kF32)) : b.parameter(weight_name, parameter.type);
+    const Tensor weight =
+        has_master ? b.state(weight_name, parameter.type.with_dtype(DType::kF32)) : b.parameter(weight_name, parameter.type);
     const Tensor updated = update_weight(b, config, parameter, weight, gradients[i], scalars);
     b.write_state(weight_name, updated);
     if (has_master) b.write_state(parameter.name, cast(updated, parameter.type.dtype));

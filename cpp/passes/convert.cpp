@@ -92,7 +92,9 @@ void reduce_by_scattering(Sharded& value, const Layout& to) {
 
 void reduce_the_rest(Sharded& value, const Layout& to) {
   // In the order of the axes, major factors first: sums of one set of ranks have one name.
-  std::stable_sort(value.layout.partial.begin(), value.layout.partial.end(), [](const PartialOver& a, const PartialOver& b) { return a.part.axis < b.part.axis || (a.part.axis == b.part.axis && a.part.stride > b.part.stride); });
+  std::stable_sort(value.layout.partial.begin(), value.layout.partial.end(), [](const PartialOver& a, const PartialOver& b) {
+    return a.part.axis < b.part.axis || (a.part.axis == b.part.axis && a.part.stride > b.part.stride);
+  });
   for (const PartialKind kind : {PartialKind::kSum, PartialKind::kMax, PartialKind::kLogSumExp}) {
     Parts parts;
     for (const PartialOver& partial : value.layout.partial) {
@@ -170,7 +172,8 @@ Sharded convert(Sharded value, const Layout& wanted) {
   gather_dims(value, to);
   slice_dims(value, to);
   MW_CHECK(value.layout.dims == to.dims, "conversion to (", to_string(to), ") ended at (", to_string(value.layout), ")");
-  MW_CHECK(value.local.type() == local_type(value.global, value.layout), "conversion to (", to_string(to), ") made ", to_string(value.local.type()));
+  MW_CHECK(value.local.type() == local_type(value.global, value.layout), "conversion to (", to_string(to), ") made ",
+           to_string(value.local.type()));
   value.layout = wanted;
   return value;
 }

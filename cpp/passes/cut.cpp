@@ -105,9 +105,14 @@ class Cutter {
     for (const ProgramInput& input : training_.inputs) {
       const Type& type = training_.type(input.value);
       switch (input.kind) {
-        case InputKind::kParameter: copier.map(input.value, builder.parameter(input.name, type)); break;
-        case InputKind::kInput: copier.map(input.value, builder.input(input.name, type)); break;
-        default: throw InternalError("a training Program has no states: " + input.name);
+        case InputKind::kParameter:
+          copier.map(input.value, builder.parameter(input.name, type));
+          break;
+        case InputKind::kInput:
+          copier.map(input.value, builder.input(input.name, type));
+          break;
+        default:
+          throw InternalError("a training Program has no states: " + input.name);
       }
     }
   }
@@ -123,9 +128,11 @@ class Cutter {
   static void sum_up(Builder& b, const ProgramOutput& output, Tensor value, bool first, bool last) {
     const bool gradient = starts_with(output.name, kGradientPrefix);
     if (!gradient && value.type() != Type{DType::kF32, {}}) {
-      throw UserError("result '" + output.name + "' is " + to_string(value.type()) + "; a training step can only return f32 scalars, which it sums over microbatches");
+      throw UserError("result '" + output.name + "' is " + to_string(value.type()) +
+                      "; a training step can only return f32 scalars, which it sums over microbatches");
     }
-    const std::string sum_name = gradient ? kAccumulatorPrefix + output.name.substr(std::string(kGradientPrefix).size()) : kMetricPrefix + output.name;
+    const std::string sum_name =
+        gradient ? kAccumulatorPrefix + output.name.substr(std::string(kGradientPrefix).size()) : kMetricPrefix + output.name;
     if (!first) value = b.state(sum_name, value.type()) + value;
     if (!last) {
       b.write_state(sum_name, value);

@@ -116,10 +116,18 @@ void Copier::copy_inputs() {
   for (const ProgramInput& input : from_.inputs) {
     const Type& type = from_.type(input.value);
     switch (input.kind) {
-      case InputKind::kParameter: map(input.value, to_.parameter(input.name, type)); break;
-      case InputKind::kInput: map(input.value, to_.input(input.name, type)); break;
-      case InputKind::kState: map(input.value, to_.state(input.name, type)); break;
-      case InputKind::kCarried: map(input.value, to_.carried(input.name, type)); break;
+      case InputKind::kParameter:
+        map(input.value, to_.parameter(input.name, type));
+        break;
+      case InputKind::kInput:
+        map(input.value, to_.input(input.name, type));
+        break;
+      case InputKind::kState:
+        map(input.value, to_.state(input.name, type));
+        break;
+      case InputKind::kCarried:
+        map(input.value, to_.carried(input.name, type));
+        break;
     }
   }
 }

@@ -13,7 +13,8 @@ std::string axes_text(const std::vector<std::string>& names) {
   std::string text;
   for (const std::string& name : names) {
     const AxisPart part = parse_axis_part(name);
-    text += (text.empty() ? "" : "+") + part.axis + (part.stride > 1 ? "/" + std::to_string(part.stride) : "") + "=" + std::to_string(part.size);
+    text += (text.empty() ? "" : "+") + part.axis + (part.stride > 1 ? "/" + std::to_string(part.stride) : "") + "=" +
+            std::to_string(part.size);
   }
   return text;
 }
@@ -33,14 +34,22 @@ std::string mib(int64_t bytes) {
 
 const char* role_name(BufferRole role) {
   switch (role) {
-    case BufferRole::kParameter: return "parameters";
-    case BufferRole::kAccumulator: return "gradients";
-    case BufferRole::kOptimizerState: return "optimizer state";
-    case BufferRole::kCache: return "caches";
-    case BufferRole::kInput: return "batch fields";
-    case BufferRole::kScalar: return "scalars";
-    case BufferRole::kActivation: return "activations";
-    case BufferRole::kResult: return "results";
+    case BufferRole::kParameter:
+      return "parameters";
+    case BufferRole::kAccumulator:
+      return "gradients";
+    case BufferRole::kOptimizerState:
+      return "optimizer state";
+    case BufferRole::kCache:
+      return "caches";
+    case BufferRole::kInput:
+      return "batch fields";
+    case BufferRole::kScalar:
+      return "scalars";
+    case BufferRole::kActivation:
+      return "activations";
+    case BufferRole::kResult:
+      return "results";
   }
   return "?";
 }
@@ -64,8 +73,9 @@ std::string list_collectives(const Plan& plan, Sources sources) {
     for (const Op& op : program.ops) {
       if (!communicates(op)) continue;
       const Type& given = program.type(op.operands[0]);
-      out << piece_title(piece) << "  " << op.def->name << dims_text(op) << " over " << axes_text(op.attributes.names("axes")) << "  " << to_string(given) << " -> "
-          << to_string(program.type(op.results[0])) << "  " << given.bytes() << " bytes  " << program.scopes[static_cast<size_t>(op.scope)];
+      out << piece_title(piece) << "  " << op.def->name << dims_text(op) << " over " << axes_text(op.attributes.names("axes")) << "  "
+          << to_string(given) << " -> " << to_string(program.type(op.results[0])) << "  " << given.bytes() << " bytes  "
+          << program.scopes[static_cast<size_t>(op.scope)];
       if (program.passes[static_cast<size_t>(op.pass)] == "rematerialize") out << "  recomputed";
       if (sources == Sources::kWith) out << "  " << program.sources[static_cast<size_t>(op.source)];
       out << "\n";

@@ -1,6 +1,7 @@
 // What a Plan does, as text: its Programs, the collectives that partition made, the memory that place gave.
 //
-//   forward  all_gather seq over tensor=2  f32[batch=8, seq=4, embed=16] -> f32[batch=8, seq=8, embed=16]  2048 bytes  layers.0.attention.query
+//   forward  all_gather seq over tensor=2  f32[batch=8, seq=4, embed=16] -> f32[batch=8, seq=8, embed=16]  2048 bytes
+//   layers.0.attention.query
 #pragma once
 #include <string>
 

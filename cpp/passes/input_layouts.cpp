@@ -21,7 +21,8 @@ Layout common(const Layout& a, const Layout& b) {
 
 class Demands {
  public:
-  Demands(const Program& program, const RuleTable& table, const Mesh& mesh) : program_(program), table_(table), mesh_(mesh), wanted_(program.values.size()) {}
+  Demands(const Program& program, const RuleTable& table, const Mesh& mesh)
+      : program_(program), table_(table), mesh_(mesh), wanted_(program.values.size()) {}
 
   void collect(std::map<std::string, Layout>& by_name) {
     find_fields();
@@ -49,7 +50,8 @@ class Demands {
   void visit(const Op& op) {
     if (op.def->view) {
       const std::optional<Layout>& wanted = wanted_[static_cast<size_t>(op.results[0])];
-      if (is_field(op.operands[0]) && wanted) want(op.operands[0], view_layouts(program_.type(op.results[0]), program_.type(op.operands[0]), *wanted).to);
+      if (is_field(op.operands[0]) && wanted)
+        want(op.operands[0], view_layouts(program_.type(op.results[0]), program_.type(op.operands[0]), *wanted).to);
       return;
     }
     std::optional<Layout> layout;
@@ -81,7 +83,8 @@ class Demands {
 
 }  // namespace
 
-std::map<std::string, Layout> input_layouts(const std::vector<Piece>& pieces, const Mesh& mesh, const std::function<const RuleTable&(const Piece&)>& table_of) {
+std::map<std::string, Layout> input_layouts(const std::vector<Piece>& pieces, const Mesh& mesh,
+                                            const std::function<const RuleTable&(const Piece&)>& table_of) {
   std::map<std::string, Layout> by_name;
   for (const Piece& piece : pieces) Demands(piece.program, table_of(piece), mesh).collect(by_name);
   return by_name;

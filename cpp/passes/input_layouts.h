@@ -14,6 +14,7 @@
 namespace mw {
 
 // By name of the input, over all pieces. `table_of` gives a piece's compute rules.
-std::map<std::string, Layout> input_layouts(const std::vector<Piece>& pieces, const Mesh& mesh, const std::function<const RuleTable&(const Piece&)>& table_of);
+std::map<std::string, Layout> input_layouts(const std::vector<Piece>& pieces, const Mesh& mesh,
+                                            const std::function<const RuleTable&(const Piece&)>& table_of);
 
 }  // namespace mw

@@ -35,7 +35,9 @@ DimSizes loop_space(const Signature& signature) {
   return dims;
 }
 
-DimRole role_of(const Op& op, const Signature& signature, std::string_view dim) { return op.def->role ? op.def->role(signature, dim) : DimRole{}; }
+DimRole role_of(const Op& op, const Signature& signature, std::string_view dim) {
+  return op.def->role ? op.def->role(signature, dim) : DimRole{};
+}
 
 Layout op_layout(const Program& program, const Op& op, const RuleTable& table, const Mesh& mesh, const std::vector<PartialOver>& partial) {
   const Signature signature = program.signature(op);

@@ -22,7 +22,8 @@ DimRole role_of(const Op& op, const Signature& signature, std::string_view dim);
 
 // The layout of the whole loop space. Factors of axes in `partial` are not given out: over them the op's result stays a partial sum.
 // UserError naming the op when an axis does not divide a dim.
-Layout op_layout(const Program& program, const Op& op, const RuleTable& table, const Mesh& mesh, const std::vector<PartialOver>& partial = {});
+Layout op_layout(const Program& program, const Op& op, const RuleTable& table, const Mesh& mesh,
+                 const std::vector<PartialOver>& partial = {});
 
 // The layout of a value that is stored (table of its kind) over its own dims.
 Layout stored_layout(const RuleTable& table, const Mesh& mesh, const Type& type);

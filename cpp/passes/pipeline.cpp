@@ -38,6 +38,8 @@ Plan plan_gradients(Program forward, const std::vector<std::string>& trained, co
   return finish(cut_single(differentiate(std::move(forward), "loss", trained), "gradients"), options);
 }
 
-Plan plan_single(Program program, const std::string& name, const PlanOptions& options) { return finish(cut_single(std::move(program), name), options); }
+Plan plan_single(Program program, const std::string& name, const PlanOptions& options) {
+  return finish(cut_single(std::move(program), name), options);
+}
 
 }  // namespace mw

@@ -10,9 +10,9 @@
 namespace mw {
 
 struct ProfileRow {
-  std::string piece;   // "forward", "backward", "update"
+  std::string piece;  // "forward", "backward", "update"
   std::string op;
-  std::string scope;   // with layer numbers replaced by '*'
+  std::string scope;  // with layer numbers replaced by '*'
   int64_t calls = 0;
   double seconds = 0;  // of all threads of rank 0's process, per step
   double flops = 0;    // per step

@@ -43,10 +43,11 @@ py::list list_ops() {
 }  // namespace
 
 void bind_ops(py::module_& module) {
-  module.def("ops", &list_ops,
-             "Every op of the registry: name, family (its file in cpp/ops), doc, num_operands (None: checked by its type rule), own_roles (False: "
-             "every dim is mapped), differentiable, decomposes, elementwise, view, collective, passes_partial_sums, in_place (operands that a "
-             "result may overwrite).");
+  module.def(
+      "ops", &list_ops,
+      "Every op of the registry: name, family (its file in cpp/ops), doc, num_operands (None: checked by its type rule), own_roles (False: "
+      "every dim is mapped), differentiable, decomposes, elementwise, view, collective, passes_partial_sums, in_place (operands that a "
+      "result may overwrite).");
 }
 
 }  // namespace mw

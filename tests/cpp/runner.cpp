@@ -26,7 +26,9 @@ bool register_test(const char* room, const char* name, bool slow, std::function<
   return true;
 }
 
-void fail(const char* file, int line, const std::string& text) { throw Failure(std::string(file) + ":" + std::to_string(line) + ": " + text); }
+void fail(const char* file, int line, const std::string& text) {
+  throw Failure(std::string(file) + ":" + std::to_string(line) + ": " + text);
+}
 
 }  // namespace mw::testing
 
@@ -35,9 +37,12 @@ int main(int argc, char** argv) {
   bool fast_only = false, list = false;
   std::vector<std::string> filters;
   for (int i = 1; i < argc; ++i) {
-    if (!std::strcmp(argv[i], "--fast")) fast_only = true;
-    else if (!std::strcmp(argv[i], "--list")) list = true;
-    else filters.emplace_back(argv[i]);
+    if (!std::strcmp(argv[i], "--fast"))
+      fast_only = true;
+    else if (!std::strcmp(argv[i], "--list"))
+      list = true;
+    else
+      filters.emplace_back(argv[i]);
   }
   int passed = 0, failed = 0;
   for (const TestCase& test : all_tests()) {

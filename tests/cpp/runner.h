@@ -55,22 +55,24 @@ void expect_throw(Body&& body, const char* file, int line, const Parts&... parts
 
 }  // namespace mw::testing
 
-#define MW_TEST_(room, name, slow)                                                                                   \
-  static void test_##room##_##name();                                                                                \
+#define MW_TEST_(room, name, slow)                                                                                                        \
+  static void test_##room##_##name();                                                                                                     \
   [[maybe_unused]] static const bool registered_##room##_##name = ::mw::testing::register_test(#room, #name, slow, test_##room##_##name); \
   static void test_##room##_##name()
 #define TEST(room, name) MW_TEST_(room, name, false)
 #define SLOW_TEST(room, name) MW_TEST_(room, name, true)
-#define EXPECT(condition) \
-  do {                    \
+#define EXPECT(condition)                                                              \
+  do {                                                                                 \
     if (!(condition)) ::mw::testing::fail(__FILE__, __LINE__, #condition " is false"); \
   } while (0)
 #define EXPECT_EQ(a, b) ::mw::testing::expect_equal((a), (b), #a " == " #b, __FILE__, __LINE__)
-#define EXPECT_NEAR(a, b, tolerance)                                                                                          \
-  do {                                                                                                                        \
-    const double mw_a = (a), mw_b = (b);                                                                                      \
-    if (!(std::abs(mw_a - mw_b) <= (tolerance)))                                                                              \
-      ::mw::testing::fail(__FILE__, __LINE__, #a " and " #b ": " + ::mw::testing::show(mw_a) + " and " + ::mw::testing::show(mw_b) + " differ by more than " #tolerance); \
+#define EXPECT_NEAR(a, b, tolerance)                                                                                                  \
+  do {                                                                                                                                \
+    const double mw_a = (a), mw_b = (b);                                                                                              \
+    if (!(std::abs(mw_a - mw_b) <= (tolerance)))                                                                                      \
+      ::mw::testing::fail(                                                                                                            \
+          __FILE__, __LINE__,                                                                                                         \
+          #a " and " #b ": " + ::mw::testing::show(mw_a) + " and " + ::mw::testing::show(mw_b) + " differ by more than " #tolerance); \
   } while (0)
 // EXPECT_ERROR(UserError, { parse("x"); }, "unknown", "did you mean");
 #define EXPECT_ERROR(type, body, ...) ::mw::testing::expect_throw<type>([&] body, __FILE__, __LINE__, __VA_ARGS__)

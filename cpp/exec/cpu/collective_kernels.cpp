@@ -46,7 +46,10 @@ void dim_to_blocks(const std::byte* whole, std::byte* blocks, int64_t parts, int
 Kernel make_all_gather(const Signature& s, Group group, Communicator& comm) {
   const Strips in = strips(s.operand(0), s.attributes->text("dim"));
   const int64_t bytes = s.operand(0).bytes(), parts = group.size(), strip = in.size * in.inner_bytes;
-  if (in.outer == 1) return {.workspace_bytes = 0, .run = [=, &comm](const KernelRun& r) { comm.all_gather(group, r.operands[0], r.results[0], bytes); }, .choice = "all_gather"};
+  if (in.outer == 1)
+    return {.workspace_bytes = 0,
+            .run = [=, &comm](const KernelRun& r) { comm.all_gather(group, r.operands[0], r.results[0], bytes); },
+            .choice = "all_gather"};
   return {.workspace_bytes = bytes * parts,
           .run =
               [=, &comm](const KernelRun& r) {
@@ -62,7 +65,9 @@ Kernel make_reduce_scatter(const Signature& s, Group group, Communicator& comm) 
   const int64_t parts = group.size(), strip = strip_of.size * strip_of.inner_bytes, count = out.elements();
   const DType dtype = out.dtype;
   if (strip_of.outer == 1) {
-    return {.workspace_bytes = 0, .run = [=, &comm](const KernelRun& r) { comm.reduce_scatter(group, dtype, r.operands[0], r.results[0], count); }, .choice = "reduce_scatter"};
+    return {.workspace_bytes = 0,
+            .run = [=, &comm](const KernelRun& r) { comm.reduce_scatter(group, dtype, r.operands[0], r.results[0], count); },
+            .choice = "reduce_scatter"};
   }
   return {.workspace_bytes = out.bytes() * parts,
           .run =
@@ -77,7 +82,9 @@ Kernel make_all_reduce(const Signature& s, Group group, Communicator& comm) {
   const DType dtype = s.operand(0).dtype;
   const int64_t count = s.operand(0).elements();
   const ReduceKind kind = s.attributes->text("kind") == "max" ? ReduceKind::kMax : ReduceKind::kSum;
-  return {.workspace_bytes = 0, .run = [=, &comm](const KernelRun& r) { comm.all_reduce(group, dtype, kind, r.operands[0], r.results[0], count); }, .choice = "all_reduce"};
+  return {.workspace_bytes = 0,
+          .run = [=, &comm](const KernelRun& r) { comm.all_reduce(group, dtype, kind, r.operands[0], r.results[0], count); },
+          .choice = "all_reduce"};
 }
 
 // Splits one dim over the group and gathers another: both sides pass through blocks by rank.
@@ -99,15 +106,20 @@ Kernel make_all_to_all(const Signature& s, Group group, Communicator& comm) {
 Kernel make_shard_slice(const Signature& s, const Group& group) {
   const Strips out = strips(s.result(0), s.attributes->text("dim"));
   const int64_t strip = out.size * out.inner_bytes, parts = group.size(), index = group.index;
-  return {.workspace_bytes = 0, .run = [=](const KernelRun& r) { copy_strips(r.operands[0] + index * strip, parts * strip, r.results[0], strip, out.outer, strip); }, .choice = "copy"};
+  return {
+      .workspace_bytes = 0,
+      .run = [=](const KernelRun& r) { copy_strips(r.operands[0] + index * strip, parts * strip, r.results[0], strip, out.outer, strip); },
+      .choice = "copy"};
 }
 
 }  // namespace
 
 int64_t collective_workspace_bytes(const OpDef& def, const Signature& signature) {
   const int64_t parts = signature.attributes->integer("parts");
-  if (def.name == "all_gather") return strips(signature.operand(0), signature.attributes->text("dim")).outer == 1 ? 0 : signature.operand(0).bytes() * parts;
-  if (def.name == "reduce_scatter") return strips(signature.result(0), signature.attributes->text("dim")).outer == 1 ? 0 : signature.result(0).bytes() * parts;
+  if (def.name == "all_gather")
+    return strips(signature.operand(0), signature.attributes->text("dim")).outer == 1 ? 0 : signature.operand(0).bytes() * parts;
+  if (def.name == "reduce_scatter")
+    return strips(signature.result(0), signature.attributes->text("dim")).outer == 1 ? 0 : signature.result(0).bytes() * parts;
   return def.name == "all_to_all" ? 2 * signature.operand(0).bytes() : 0;
 }
 
@@ -120,7 +132,9 @@ Kernel make_collective(const OpDef& def, const Signature& signature, const Mesh&
   if (def.name == "shard_slice") return make_shard_slice(signature, group);
   if (def.name == "shard_offset") {
     const auto offset = static_cast<int32_t>(group.index * signature.attributes->integer("size"));
-    return {.workspace_bytes = 0, .run = [offset](const KernelRun& r) { std::memcpy(r.results[0], &offset, sizeof offset); }, .choice = "constant"};
+    return {.workspace_bytes = 0,
+            .run = [offset](const KernelRun& r) { std::memcpy(r.results[0], &offset, sizeof offset); },
+            .choice = "constant"};
   }
   throw InternalError("no collective '" + std::string(def.name) + "'");
 }

@@ -18,7 +18,8 @@ int64_t workspace_bytes(const Program& program, const Op& op, const KernelEnviro
   return maker(signature, environment).workspace_bytes;
 }
 
-Executor::Executor(const Plan& plan, RankMemory& memory, const Mesh& mesh, Communicator& communicator, KernelEnvironment environment) : plan_(plan), memory_(memory) {
+Executor::Executor(const Plan& plan, RankMemory& memory, const Mesh& mesh, Communicator& communicator, KernelEnvironment environment)
+    : plan_(plan), memory_(memory) {
   for (const Buffer& buffer : plan.kept) kept_.push_back(memory.kept.get(buffer.name).data);
   size_t most_operands = 0, most_results = 0;
   for (const Piece& piece : plan.pieces) {
@@ -50,11 +51,17 @@ Executor::Executor(const Plan& plan, RankMemory& memory, const Mesh& mesh, Commu
 
 std::byte* Executor::address(const Placement& placement, int32_t carried_copy) const {
   switch (placement.region) {
-    case Region::kKept: return kept_[static_cast<size_t>(placement.buffer)] + placement.offset;
-    case Region::kCarried: return memory_.carried.data() + carried_copy * plan_.carried_bytes + plan_.carried[static_cast<size_t>(placement.buffer)].offset + placement.offset;
-    case Region::kResult: return memory_.results.data() + plan_.results[static_cast<size_t>(placement.buffer)].offset + placement.offset;
-    case Region::kScratch: return memory_.scratch.data() + placement.offset;
-    case Region::kNone: break;
+    case Region::kKept:
+      return kept_[static_cast<size_t>(placement.buffer)] + placement.offset;
+    case Region::kCarried:
+      return memory_.carried.data() + carried_copy * plan_.carried_bytes + plan_.carried[static_cast<size_t>(placement.buffer)].offset +
+             placement.offset;
+    case Region::kResult:
+      return memory_.results.data() + plan_.results[static_cast<size_t>(placement.buffer)].offset + placement.offset;
+    case Region::kScratch:
+      return memory_.scratch.data() + placement.offset;
+    case Region::kNone:
+      break;
   }
   throw InternalError("a value without a place is used");
 }
@@ -64,7 +71,8 @@ void Executor::run(int32_t piece, int32_t carried_copy, ThreadPool& pool) {
   for (const Step& step : pieces_[static_cast<size_t>(piece)]) {
     for (size_t i = 0; i < step.operands.size(); ++i) operand_pointers_[i] = address(step.operands[i], carried_copy);
     for (size_t i = 0; i < step.results.size(); ++i) result_pointers_[i] = address(step.results[i], carried_copy);
-    const KernelRun run{operand_pointers_.data(), result_pointers_.data(), step.workspace < 0 ? nullptr : memory_.scratch.data() + step.workspace, pool};
+    const KernelRun run{operand_pointers_.data(), result_pointers_.data(),
+                        step.workspace < 0 ? nullptr : memory_.scratch.data() + step.workspace, pool};
     step.kernel.run(run);
     if (observer) observer(program, program.ops[step.op], run);
   }

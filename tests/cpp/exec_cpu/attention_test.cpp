@@ -1,9 +1,9 @@
 #include "exec/cpu/kernels/attention.h"
-#include "exec/cpu/kernels/attention_kernels.h"
 
 #include <cmath>
 #include <limits>
 
+#include "exec/cpu/kernels/attention_kernels.h"
 #include "kernel_testing.h"
 
 namespace mw {

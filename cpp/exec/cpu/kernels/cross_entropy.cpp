@@ -307,8 +307,7 @@ class Run {
         const float factor = pass_ == CrossEntropyPass::kWithGradients && scale != 0.0f ? scale / sum[i] : scale;
         void* dx = static_cast<char*>(g.dx.data) + token * g.dx.row * dtype_bytes(g.dx.type);
         kernels_.combine[kind_of(g.dx.type)][kind_of(c_.w.type)](dx, floats(layout_.dx_sum) + i * layout_.embed_row, factor,
-                                                                 mine(token) ? target_row(token) : nullptr, scale,
-                                                                 c_.embed);
+                                                                 mine(token) ? target_row(token) : nullptr, scale, c_.embed);
         float* x_scaled = floats(layout_.x_scaled) + i * layout_.embed_row;
         kernels_.scale[kind_of(c_.x.type)](x_scaled, x_row(token), factor, c_.embed);
         std::fill(x_scaled + c_.embed, x_scaled + round_up(c_.embed, 16), 0.0f);
