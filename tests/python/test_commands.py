@@ -72,6 +72,9 @@ def test_train_from_a_name(surface, tmp_path, capsys):
     assert surface.trainer.fit.calls[0][1] == {"steps": 7}
     assert "from random weights, 1,234 parameters, vocabulary 4,096" in capsys.readouterr().err
 
+    # Settings that nothing was saved with do not bind: they may have been a mistake.
+    assert main([*line[:-1], "clip=0.5"]) == 0 and main(line) == 0
+    (output / "step-00000007").mkdir()
     assert main(line + ["save_every=9"]) == 0
     assert read_settings(output)["save_every"] == 9
     assert main([*line[:-1], "clip=0.5", "seed=1"]) == 2

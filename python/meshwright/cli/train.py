@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from meshwright._core import UserError
+from meshwright.checkpoints import check_place
 from meshwright.cli.ingredients import is_folder, make_mesh, make_optimizer, make_schedule, open_model, say
 from meshwright.cli.parser import Config
 from meshwright.run_log import remember_settings
@@ -18,7 +20,8 @@ def run(config: Config) -> None:
     data = mw.TokenDataset(config["data"], split="train", **sizes)
     model = _model(config, data)
     if output is not None:
-        remember_settings(output, config.values, config.free_keys())
+        check_place(Path(output))
+        remember_settings(output, config.values, config.free_keys(), binding=any(Path(output).glob("step-*")))
     evaluate = config["eval_every"] is not None
     trainer = mw.Trainer(
         model,

@@ -27,13 +27,16 @@ def read_settings(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return settings
 
 
-def remember_settings(folder: str | os.PathLike[str], settings: Mapping[str, Any], free: Iterable[str] = ()) -> None:
+def remember_settings(
+    folder: str | os.PathLike[str], settings: Mapping[str, Any], free: Iterable[str] = (), *, binding: bool = True
+) -> None:
     """Writes `settings` to a new run folder; in one that has some, a setting that differs is an error, unless it is one of `free`.
 
-    A free setting (where to save, how often to log, the mesh) does not change the numbers of the run; its new value is kept.
+    A free setting (where to save, how often to log, the mesh) does not change the numbers of the run; its new value is kept. Where the
+    settings there are not `binding` (nothing was saved with them, they may have been the mistake), they are replaced.
     """
     free = set(free)
-    before = read_settings(folder)
+    before = read_settings(folder) if binding else {}
     now = json.loads(json.dumps(dict(settings)))
     if before:
         differing = [key for key in sorted(before.keys() | now.keys()) if key not in free and before.get(key) != now.get(key)]
