@@ -97,6 +97,7 @@ std::vector<GenerationOutput> Generator::generate(const std::vector<GenerationRe
   for (const GenerationRequest& request : requests) check_request(request, session_.config());
   std::vector<GenerationOutput> outputs(requests.size());
   if (requests.empty()) return outputs;
+  const Session::Use use(session_);
   prepare(requests);
   std::vector<Active> slots(static_cast<size_t>(sizes_.slots));
   Sampler sampler;

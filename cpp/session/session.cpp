@@ -56,6 +56,12 @@ Session::Session(ModelConfig config, SessionOptions options) : config_(std::move
   allocate_parameters();
 }
 
+Session::Use::Use(const Session& session) : session_(session) {
+  if (session.in_use_.exchange(true)) {
+    throw UserError("the model is in use by another call (of another thread, or the one whose callback this is); expected one at a time");
+  }
+}
+
 void Session::allocate_parameters() {
   std::vector<Buffer> buffers;
   for (const ParameterSpec& p : parameters_)

@@ -6,6 +6,7 @@
 //   session.run_forward(batch);                        // logits
 //   session.rehome({.dtype = DType::kBF16, .mesh = Mesh({{"fsdp", 2}})});   // when a Trainer takes the model
 #pragma once
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -69,6 +70,19 @@ class Session {
   // Runs the loss again op by op and returns the first op whose result is not finite, "" when all are.
   std::string first_not_finite(const ModelInputs& batch, double loss_scale);
 
+  // Held while a call works on the session, whose Plans share memory. UserError when another call holds one: a second thread, or a
+  // callback of the first.
+  class Use {
+   public:
+    explicit Use(const Session& session);
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+    ~Use() { session_.in_use_ = false; }
+
+   private:
+    const Session& session_;
+  };
+
  private:
   void allocate_parameters();
   std::string shape_key(const ModelInputs& batch) const;
@@ -80,6 +94,7 @@ class Session {
   std::unique_ptr<Engine> engine_;
   std::map<std::string, std::unique_ptr<LoadedPlan>> plans_;
   bool has_masters_ = false;
+  mutable std::atomic<bool> in_use_ = false;
 };
 
 // A kept buffer as `place` would plan it.

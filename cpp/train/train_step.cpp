@@ -58,6 +58,7 @@ LoadedPlan& TrainStep::loaded(const ModelInputs& batch) {
 const Plan& TrainStep::plan(const ModelInputs& batch) { return loaded(batch).plan; }
 
 StepResult TrainStep::run(const ModelInputs& batch, double loss_scale, double lr) {
+  const Session::Use use(session_);
   LoadedPlan& step = loaded(batch);
   const double t = static_cast<double>(steps_ + 1);
   const std::map<std::string, double> scalars{{"loss_scale", loss_scale},

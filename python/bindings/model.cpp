@@ -112,10 +112,14 @@ void bind_session(py::module_& m) {
            }),
            py::arg("config"), py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("threads"))
       .def("initialize", &Session::initialize, py::call_guard<py::gil_scoped_release>())
-      .def("load", [](Session& s, const std::string& folder) { s.load(TensorFolder::open(folder)); }, py::call_guard<py::gil_scoped_release>())
+      .def("load", [](Session& s, const std::string& folder) {
+             const Session::Use use(s);
+             s.load(TensorFolder::open(folder));
+           }, py::call_guard<py::gil_scoped_release>())
       .def("rehome",
            [](Session& s, const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads) {
              SessionOptions options = session_options(dtype, mesh, rules, threads);
+             const Session::Use use(s);
              const py::gil_scoped_release unlocked;
              s.rehome(std::move(options));
            })
@@ -139,6 +143,7 @@ void bind_session(py::module_& m) {
            [](const Session& s, const std::string& name, const std::string& dtype, bool master) {
              const ParameterSpec& p = s.parameter(name);
              py::array array(numpy_dtype(parse_dtype(dtype)), std::vector<py::ssize_t>(p.hf_shape.begin(), p.hf_shape.end()));
+             const Session::Use use(s);
              void* data = array.mutable_data();
              const py::gil_scoped_release unlocked;
              s.read_parameter(name, parse_dtype(dtype), data, master);
@@ -148,6 +153,7 @@ void bind_session(py::module_& m) {
            [](Session& s, const std::string& name, const py::array_t<float, py::array::c_style>& values) {
              const ParameterSpec& p = s.parameter(name);
              if (std::vector<int64_t>(values.shape(), values.shape() + values.ndim()) != p.hf_shape) throw UserError("'" + name + "' has another shape than the array given");
+             const Session::Use use(s);
              s.write_parameter(name, DType::kF32, values.data());
            })
       .def("local_shard",
@@ -164,6 +170,7 @@ void bind_session(py::module_& m) {
       .def("forward",
            [](Session& s, const py::dict& fields, const std::vector<std::string>& capture) {
              const ModelInputs inputs = model_inputs(fields);
+             const Session::Use use(s);
              LoadedPlan* loaded = nullptr;
              {
                const py::gil_scoped_release unlocked;
@@ -178,12 +185,14 @@ void bind_session(py::module_& m) {
       .def("loss",
            [](Session& s, const py::dict& fields, double loss_scale) {
              const ModelInputs inputs = model_inputs(fields);
+             const Session::Use use(s);
              const py::gil_scoped_release unlocked;
              return s.engine().scalar(s.run_loss(inputs, loss_scale), "loss");
            })
       .def("gradients",
            [](Session& s, const py::dict& fields, double loss_scale) {
              const ModelInputs inputs = model_inputs(fields);
+             const Session::Use use(s);
              LoadedPlan* loaded = nullptr;
              {
                const py::gil_scoped_release unlocked;
@@ -199,6 +208,7 @@ void bind_session(py::module_& m) {
            })
       .def("first_not_finite", [](Session& s, const py::dict& fields, double loss_scale) {
         const ModelInputs inputs = model_inputs(fields);
+        const Session::Use use(s);
         const py::gil_scoped_release unlocked;
         return s.first_not_finite(inputs, loss_scale);
       });
@@ -286,6 +296,7 @@ void bind_checkpoints(py::module_& m) {
              for (const std::string& axis : Mesh::axis_names()) request.state.mesh.emplace_back(axis, session.options().mesh.size_of(axis));
              request.state.data = data;
              request.state.run = run;
+             const Session::Use use(session);
              const py::gil_scoped_release unlocked;
              c.save(session, step, std::move(request));
            })
@@ -295,6 +306,7 @@ void bind_checkpoints(py::module_& m) {
   m.def("load_checkpoint", [](Session& session, TrainStep& step, const std::string& folder, bool reset_optimizer) {
     TrainerState state;
     {
+      const Session::Use use(session);
       const py::gil_scoped_release unlocked;
       state = load_checkpoint(session, step, folder, reset_optimizer);
     }
@@ -303,6 +315,7 @@ void bind_checkpoints(py::module_& m) {
   m.def("save_model", [](Session& session, const std::string& folder, const std::string& dtype, const std::vector<std::pair<std::string, py::bytes>>& files) {
     std::vector<SmallFile> small = small_files(files);
     const DType as = parse_dtype(dtype);
+    const Session::Use use(session);
     const py::gil_scoped_release unlocked;
     save_model(session, folder, as, std::move(small));
   });

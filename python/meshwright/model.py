@@ -143,6 +143,7 @@ class Model:
         self._config_text = text
         self._threads = threads
         self._folder: Path | None = None
+        self._claim: object = None  # of the Trainer that took the model last
         self.tokenizer: Tokenizer | None = None
         self._session = _core.Session(text, dtype, {}, None, threads)
         self._shapes = {p["name"]: tuple(p["shape"]) for p in self._session.parameters()}

@@ -100,6 +100,7 @@ class Trainer:
         self._spoiled = False
         self._flops_of: dict[int, float] = {}
         self._checkpointer = _core.TrainCheckpointer()
+        self._claim = model._claim = object()
         model._session.rehome(self._dtype, self.mesh, _rules(rules), threads)
         self._step = _core.TrainStep(
             model._session,
@@ -203,6 +204,8 @@ class Trainer:
         return f"; the last checkpoint in {os.fspath(self.output)!r} is whole" if self.output is not None else ""
 
     def _check_whole(self) -> None:
+        if self.model._claim is not self._claim:
+            raise UserError("another Trainer has taken the model, with its mesh and optimizer; expected the newest one to be used")
         if self._spoiled:
             raise UserError(f"a gradient that was not finite has spoiled the weights in memory{self._kept()}; start again from one")
 

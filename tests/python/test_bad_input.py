@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import meshwright as mw
@@ -399,6 +400,55 @@ def test_a_view_outlives_the_trainer_that_takes_the_model():
     assert np.array_equal(view, before) and start == [0, 0]
     with pytest.raises(mw.UserError, match="rank is 4; expected 0 to 0"):
         make_model().state_dict()[HEAD].local(4)
+
+
+def test_a_model_of_two_trainers(tmp_path):
+    model = make_model()
+    first, second = make_trainer(model), make_trainer(model, mesh={"fsdp": 2})
+    for act in (lambda: first.step(GOOD), lambda: first.fit([GOOD], steps=1), lambda: first.save(tmp_path / "a")):
+        assert "another Trainer has taken the model" in error_of(act)
+    assert second.step(GOOD).loss > 0
+
+
+def test_one_call_at_a_time():
+    """Calls share memory: a second one, from a callback or a thread, is an error and never a crash."""
+    model = make_model()
+    generator, found = mw.Generator(model), []
+
+    calls = [
+        lambda: model(GOOD["input_ids"]),
+        lambda: mw.Generator(model).generate([[1]], max_new_tokens=40),
+        lambda: make_trainer(model),
+        lambda: weights_of(model),
+    ]
+
+    def reenter(index, token):
+        found.extend(error_of(call) for call in calls)
+        return False
+
+    request = dict(prompt=[1], max_new_tokens=2, eos_ids=[], do_sample=False, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, seed=0, id=0)
+    generator._generator.generate([request], reenter)
+    assert len(found) == 8 and all("the model is in use by another call" in message for message in found)
+
+    stop, failed = threading.Event(), []
+
+    def hammer():
+        while not stop.is_set():
+            try:
+                model(GOOD["input_ids"])
+            except mw.UserError as error:
+                failed.append(str(error))
+
+    thread = threading.Thread(target=hammer)
+    thread.start()
+    for _ in range(200):
+        try:
+            generator.generate([[1, 2, 3]] * 3, max_new_tokens=3)
+        except mw.UserError as error:
+            failed.append(str(error))
+    stop.set()
+    thread.join()
+    assert all("one at a time" in message for message in failed)
 
 
 def test_a_callback_that_raises_leaves_the_trainer_whole(tmp_path):
