@@ -14,7 +14,8 @@ TrainStep::TrainStep(Session& session, TrainOptions options) : session_(session)
   for (const std::string& prefix : optimizer_state_prefixes(options_.optimizer)) {
     for (const ParameterSpec& p : session.parameters()) {
       const Type type = p.type.with_dtype(DType::kF32);
-      states.push_back(kept_buffer(prefix + p.name, BufferRole::kOptimizerState, type, stored_layout(session.options().rules.optimizer, session.options().mesh, type)));
+      states.push_back(kept_buffer(prefix + p.name, BufferRole::kOptimizerState, type,
+                                   stored_layout(session.options().rules.optimizer, session.options().mesh, type)));
     }
   }
   session.engine().ensure_kept(states);
@@ -22,7 +23,8 @@ TrainStep::TrainStep(Session& session, TrainOptions options) : session_(session)
 
 std::vector<TrainedParameter> TrainStep::trained() const {
   std::vector<TrainedParameter> list;
-  for (const ParameterSpec& p : session_.parameters()) list.push_back({p.name, p.type, p.decays() || (options_.decay_embeddings && p.is_embedding)});
+  for (const ParameterSpec& p : session_.parameters())
+    list.push_back({p.name, p.type, p.decays() || (options_.decay_embeddings && p.is_embedding)});
   return list;
 }
 
@@ -39,8 +41,8 @@ std::vector<std::string> TrainStep::state_names() const {
 Plan TrainStep::make_plan(int64_t batch, int64_t seq, const std::function<void(std::string_view, const Plan&)>& observer) const {
   if (batch % options_.microbatches != 0) {
     const int64_t m = options_.microbatches, below = batch / m * m;
-    throw UserError("a batch of " + std::to_string(batch) + " sequences does not divide into " + std::to_string(m) + " microbatches; nearest that does: " +
-                    (below > 0 ? std::to_string(below) + " or " : "") + std::to_string(below + m));
+    throw UserError("a batch of " + std::to_string(batch) + " sequences does not divide into " + std::to_string(m) +
+                    " microbatches; nearest that does: " + (below > 0 ? std::to_string(below) + " or " : "") + std::to_string(below + m));
   }
   PlanOptions plan_options = session_.plan_options();
   plan_options.microbatches = options_.microbatches;
