@@ -38,16 +38,16 @@ bool spin_until(Ready ready) {
   return ready();
 }
 
+}  // namespace
+
 int usable_processors() {
   cpu_set_t set;
   CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
-  return static_cast<int>(std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-}  // namespace
-
-ThreadPool::ThreadPool(int threads) : threads_(threads == 0 ? std::max(1, usable_processors()) : threads) {
+ThreadPool::ThreadPool(int threads) : threads_(threads == 0 ? usable_processors() : threads) {
   if (threads_ < 1 || threads_ > 4096) throw UserError(concat_text("a thread pool has 1 to 4096 threads, not ", threads));
   if (threads_ == 1) return;
   workers_ = std::make_unique<std::thread[]>(threads_ - 1);

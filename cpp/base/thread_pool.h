@@ -19,6 +19,9 @@
 
 namespace mw {
 
+// Processors that this process may run on.
+int usable_processors();
+
 class ThreadPool {
  public:
   // 0 means one thread per processor this process may run on. A pool of one starts no threads.

@@ -1,7 +1,5 @@
 #include "exec/engine.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -10,11 +8,6 @@
 
 namespace mw {
 namespace {
-
-int available_cpus() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
-}
 
 const Buffer* find_buffer(const std::vector<Buffer>& buffers, const std::string& name) {
   const auto at = std::find_if(buffers.begin(), buffers.end(), [&](const Buffer& b) { return b.name == name; });
@@ -38,15 +31,19 @@ void check_inputs(const Plan& plan, const std::map<std::string, WholeArray>& inp
   for (const Buffer& buffer : plan.carried) {
     if (buffer.role != BufferRole::kInput) continue;
     const auto at = inputs.find(buffer.name);
-    if (at == inputs.end()) throw UserError("the batch has no field '" + buffer.name + "', which the program reads as " + to_string(whole_batch(buffer, microbatches)));
+    if (at == inputs.end())
+      throw UserError("the batch has no field '" + buffer.name + "', which the program reads as " +
+                      to_string(whole_batch(buffer, microbatches)));
     if (at->second.type != whole_batch(buffer, microbatches)) {
-      throw UserError("batch field '" + buffer.name + "' is " + to_string(at->second.type) + "; expected " + to_string(whole_batch(buffer, microbatches)));
+      throw UserError("batch field '" + buffer.name + "' is " + to_string(at->second.type) + "; expected " +
+                      to_string(whole_batch(buffer, microbatches)));
     }
   }
 }
 
 // This rank's part of the batch fields of one microbatch, into its copy of the carried region.
-void stage_inputs(const Plan& plan, RankMemory& memory, const Mesh& mesh, int64_t rank, const RunRow& row, int64_t microbatches, const std::map<std::string, WholeArray>& inputs) {
+void stage_inputs(const Plan& plan, RankMemory& memory, const Mesh& mesh, int64_t rank, const RunRow& row, int64_t microbatches,
+                  const std::map<std::string, WholeArray>& inputs) {
   for (const Buffer& buffer : plan.carried) {
     if (buffer.role != BufferRole::kInput) continue;
     std::vector<int64_t> start = shard_start(buffer.global_type, buffer.layout, mesh, rank);
@@ -68,7 +65,7 @@ void write_scalars(const Plan& plan, RankMemory& memory, const std::map<std::str
 }  // namespace
 
 Engine::Engine(EngineOptions options) : options_(std::move(options)), world_(options_.mesh.size()) {
-  if (options_.threads <= 0) options_.threads = available_cpus();
+  if (options_.threads <= 0) options_.threads = usable_processors();
   for (int64_t r = 0; r < options_.mesh.size(); ++r) {
     memory_.push_back(std::make_unique<RankMemory>());
     pools_.push_back(std::make_unique<ThreadPool>(threads_per_rank()));
@@ -86,12 +83,14 @@ std::unique_ptr<LoadedPlan> Engine::load(Plan plan) {
   loaded->plan = std::move(plan);
   for (int64_t r = 0; r < options_.mesh.size(); ++r) {
     memory_[static_cast<size_t>(r)]->reserve(loaded->plan);
-    loaded->ranks.push_back(std::make_unique<cpu::Executor>(loaded->plan, *memory_[static_cast<size_t>(r)], options_.mesh, world_.rank(r), environment()));
+    loaded->ranks.push_back(
+        std::make_unique<cpu::Executor>(loaded->plan, *memory_[static_cast<size_t>(r)], options_.mesh, world_.rank(r), environment()));
   }
   return loaded;
 }
 
-void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars, const RowHook& before_row) {
+void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars,
+                 const RowHook& before_row) {
   const Plan& plan = loaded.plan;
   const int64_t microbatches = count_microbatches(plan);
   check_inputs(plan, inputs, microbatches);
@@ -123,7 +122,9 @@ void Engine::observe(LoadedPlan& loaded, OpObserver observer) {
       loaded.ranks[r]->observer = nullptr;
       continue;
     }
-    loaded.ranks[r]->observer = [observer, r](const Program& program, const Op& op, const cpu::KernelRun& run) { observer(static_cast<int64_t>(r), program, op, run); };
+    loaded.ranks[r]->observer = [observer, r](const Program& program, const Op& op, const cpu::KernelRun& run) {
+      observer(static_cast<int64_t>(r), program, op, run);
+    };
   }
 }
 
@@ -139,7 +140,8 @@ void Engine::write_kept(const std::string& name, const void* whole) {
   for (size_t r = 0; r < memory_.size(); ++r) {
     const KeptStore::Entry& entry = memory_[r]->kept.get(name);
     const Buffer& b = entry.buffer;
-    copy_block_out(b.global_type, static_cast<const std::byte*>(whole), shard_start(b.global_type, b.layout, options_.mesh, static_cast<int64_t>(r)), b.type, entry.data);
+    copy_block_out(b.global_type, static_cast<const std::byte*>(whole),
+                   shard_start(b.global_type, b.layout, options_.mesh, static_cast<int64_t>(r)), b.type, entry.data);
   }
 }
 
@@ -147,7 +149,8 @@ void Engine::read_kept(const std::string& name, void* whole) const {
   for (size_t r = 0; r < memory_.size(); ++r) {
     const KeptStore::Entry& entry = memory_[r]->kept.get(name);
     const Buffer& b = entry.buffer;
-    copy_block_in(b.global_type, static_cast<std::byte*>(whole), shard_start(b.global_type, b.layout, options_.mesh, static_cast<int64_t>(r)), b.type, entry.data);
+    copy_block_in(b.global_type, static_cast<std::byte*>(whole),
+                  shard_start(b.global_type, b.layout, options_.mesh, static_cast<int64_t>(r)), b.type, entry.data);
   }
 }
 
@@ -166,6 +169,8 @@ const std::byte* Engine::result(const LoadedPlan& loaded, const std::string& nam
   return memory_[0]->results.data() + find_buffer(loaded.plan.results, name)->offset;
 }
 
-double Engine::scalar(const LoadedPlan& loaded, const std::string& name) const { return load_element(result_type(loaded, name).dtype, result(loaded, name), 0); }
+double Engine::scalar(const LoadedPlan& loaded, const std::string& name) const {
+  return load_element(result_type(loaded, name).dtype, result(loaded, name), 0);
+}
 
 }  // namespace mw

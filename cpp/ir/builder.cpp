@@ -47,9 +47,10 @@ bool Builder::is_new_output(const std::string& name, OutputKind kind) {
 
 void Builder::check_names(const Type& type) const {
   for (const Dim& dim : type.dims) {
-    if (is_standard_dim(dim.name) || std::find(declared_.begin(), declared_.end(), dim.name) != declared_.end()) continue;
+    if (is_standard_dim(dim.name) || std::find(program_.own_dims.begin(), program_.own_dims.end(), dim.name) != program_.own_dims.end())
+      continue;
     std::vector<std::string> known = standard_dims();
-    known.insert(known.end(), declared_.begin(), declared_.end());
+    known.insert(known.end(), program_.own_dims.begin(), program_.own_dims.end());
     throw UserError("the dim name '" + dim.name + "' in " + to_string(type) + " is not declared" + did_you_mean(dim.name, known) +
                     "; a name of your own is declared with mw.Dim");
   }

@@ -72,7 +72,8 @@ class Builder {
   void set_origin(const Program& program, const Op& op);
 
   // A dim name beyond the standard ones (ir/dim_names.h).
-  void declare_dim(const std::string& name) { declared_.push_back(name); }
+  void declare_dim(const std::string& name) { program_.own_dims.push_back(name); }
+  void declare_dims_of(const Program& other) { program_.own_dims = other.own_dims; }
 
   // Called after each append with the index of the new op.
   std::function<void(const Program&, size_t op_index)> observer;
@@ -84,7 +85,6 @@ class Builder {
   void check_names(const Type& type) const;
 
   Program program_;
-  std::vector<std::string> declared_;
   std::unordered_set<std::string> input_names_, output_names_;  // of the Program, indexed as they are asked for
   std::string scope_;
   std::string fixed_source_;
@@ -114,8 +114,8 @@ struct GradientContext {
   std::vector<Tensor> operands{};
   std::vector<Tensor> results{};
   std::vector<std::optional<Tensor>> upstream{};
-  std::vector<bool> needed{};                          // operand i wants a gradient
-  std::vector<std::optional<Tensor>> gradients{};      // filled by the rule
+  std::vector<bool> needed{};                      // operand i wants a gradient
+  std::vector<std::optional<Tensor>> gradients{};  // filled by the rule
   // A tensor that takes the place of result i for all its readers: a fused op that makes results and gradients at once.
   std::vector<std::optional<Tensor>> replacements{};
   std::function<bool(Tensor)> depends_on_parameters{};  // false: known from the batch alone

@@ -1,8 +1,10 @@
 // A recursive-descent reader of the text that Program::to_text writes, one line at a time.
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 
 #include "base/error.h"
+#include "ir/dim_names.h"
 #include "ir/program.h"
 
 namespace mw {
@@ -246,6 +248,12 @@ Program parse_program(std::string_view text, const std::function<const OpDef*(st
     if (!line.done()) reader.read(line);
   }
   Program program = reader.take();
+  for (const Value& value : program.values) {
+    for (const Dim& dim : value.type.dims) {
+      if (!is_standard_dim(dim.name) && std::find(program.own_dims.begin(), program.own_dims.end(), dim.name) == program.own_dims.end())
+        program.own_dims.push_back(dim.name);
+    }
+  }
   try {
     verify(program, "parse");
   } catch (const std::logic_error& error) {  // what would be a pass's mistake is the text's here

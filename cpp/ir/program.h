@@ -74,6 +74,7 @@ struct Program {
   std::vector<std::string> scopes{""};
   std::vector<std::string> sources{""};
   std::vector<std::string> passes{"trace"};
+  std::vector<std::string> own_dims;  // names in use beyond the standard ones (ir/dim_names.h)
 
   const Type& type(ValueId id) const { return values.at(static_cast<size_t>(id)).type; }
   ValueId add_value(Type type, int32_t producer);

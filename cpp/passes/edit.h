@@ -22,7 +22,7 @@ void remove_unused_inputs(Program& program);
 // Copies ops of one Program into another, op by op, with values renamed: passes that rewrite a whole Program walk it with this.
 class Copier {
  public:
-  Copier(const Program& from, Builder& to) : from_(from), to_(to), map_(from.values.size(), kNoValue) {}
+  Copier(const Program& from, Builder& to) : from_(from), to_(to), map_(from.values.size(), kNoValue) { to.declare_dims_of(from); }
 
   void map(ValueId from, Tensor to) { map_.at(static_cast<size_t>(from)) = to.id; }
   bool has(ValueId from) const { return map_.at(static_cast<size_t>(from)) != kNoValue; }

@@ -22,8 +22,17 @@ bool is_accumulator(std::string_view name) { return starts_with(name, kAccumulat
 // Partitions one piece. Layouts of values that pieces share by name are kept in `shared`.
 class PiecePartitioner {
  public:
-  PiecePartitioner(const Program& program, const Mesh& mesh, const Rules& rules, const RuleTable& table, std::map<std::string, SharedValue>& shared)
-      : program_(program), mesh_(mesh), rules_(rules), table_(table), shared_(shared), own_builder_(program.name), builder_(own_builder_), values_(program.values.size()) {
+  PiecePartitioner(const Program& program, const Mesh& mesh, const Rules& rules, const RuleTable& table,
+                   std::map<std::string, SharedValue>& shared)
+      : program_(program),
+        mesh_(mesh),
+        rules_(rules),
+        table_(table),
+        shared_(shared),
+        own_builder_(program.name),
+        builder_(own_builder_),
+        values_(program.values.size()) {
+    builder_.declare_dims_of(program);
     for (const ProgramOutput& output : program.outputs) outputs_[output.value].push_back(&output);
   }
 
@@ -58,7 +67,9 @@ class PiecePartitioner {
     const Type& type = program_.type(input.value);
     const auto known = shared_.find(input.name);
     if (known == shared_.end()) {
-      const RuleTable& table = input.kind == InputKind::kParameter ? rules_.parameters : is_accumulator(input.name) ? rules_.gradients : table_;
+      const RuleTable& table = input.kind == InputKind::kParameter ? rules_.parameters
+                               : is_accumulator(input.name)        ? rules_.gradients
+                                                                   : table_;
       shared_[input.name] = {type, stored_layout(table, mesh_, type)};
     }
     if (is_accumulator(input.name)) accumulators_.insert(input.value);
@@ -68,10 +79,14 @@ class PiecePartitioner {
 
   Tensor add_input(const ProgramInput& input, Type type) {
     switch (input.kind) {
-      case InputKind::kParameter: return builder_.parameter(input.name, std::move(type));
-      case InputKind::kInput: return builder_.input(input.name, std::move(type));
-      case InputKind::kState: return builder_.state(input.name, std::move(type));
-      case InputKind::kCarried: return builder_.carried(input.name, std::move(type));
+      case InputKind::kParameter:
+        return builder_.parameter(input.name, std::move(type));
+      case InputKind::kInput:
+        return builder_.input(input.name, std::move(type));
+      case InputKind::kState:
+        return builder_.state(input.name, std::move(type));
+      case InputKind::kCarried:
+        return builder_.carried(input.name, std::move(type));
     }
     throw InternalError("unknown kind of input");
   }
@@ -103,9 +118,14 @@ class PiecePartitioner {
       const Type& type = program_.type(id);
       Layout to;
       switch (output->kind) {
-        case OutputKind::kResult: break;  // whole
-        case OutputKind::kCarried: to = carried_layout(id); break;
-        case OutputKind::kState: to = state_layout(output->name, id); break;
+        case OutputKind::kResult:
+          break;  // whole
+        case OutputKind::kCarried:
+          to = carried_layout(id);
+          break;
+        case OutputKind::kState:
+          to = state_layout(output->name, id);
+          break;
       }
       if (output->kind != OutputKind::kResult) shared_[output->name] = {type, to};
       builder_.output(output->name, use(id, to).local, output->kind);
@@ -180,7 +200,9 @@ class PiecePartitioner {
     for (size_t i = 0; i < op.operands.size(); ++i) {
       Layout to = restricted(layout, program_.type(op.operands[i]));
       const std::vector<PartialOver>& have = slot(op.operands[i]).value.layout.partial;
-      if (std::all_of(passed.begin(), passed.end(), [&](const PartialOver& p) { return std::find(have.begin(), have.end(), p) != have.end(); })) to.partial = passed;
+      if (std::all_of(passed.begin(), passed.end(),
+                      [&](const PartialOver& p) { return std::find(have.begin(), have.end(), p) != have.end(); }))
+        to.partial = passed;
       operands.push_back(use(op.operands[i], to).local);
     }
     Attributes attributes = op.attributes;
@@ -230,9 +252,7 @@ class PiecePartitioner {
     define(op.results[0], builder_.append1(*op.def, {operand}, std::move(attributes), Source()), target);
   }
 
-  bool adds_to_accumulator(const Op& op) const {
-    return op.def->name == "add" && accumulators_.count(op.operands[0]) > 0;
-  }
+  bool adds_to_accumulator(const Op& op) const { return op.def->name == "add" && accumulators_.count(op.operands[0]) > 0; }
 
   // accumulator + gradient: in the accumulator's layout, partial where that is.
   void visit_accumulation(const Op& op) {
@@ -248,7 +268,8 @@ class PiecePartitioner {
       const Sharded value = use(id, slot(id).value.layout.without_partial());
       std::vector<AxisPart> parts;
       for (const DimShards& entry : value.layout.dims) parts.insert(parts.end(), entry.parts.begin(), entry.parts.end());
-      std::sort(parts.begin(), parts.end(), [](const AxisPart& a, const AxisPart& b) { return a.axis < b.axis || (a.axis == b.axis && a.stride > b.stride); });
+      std::sort(parts.begin(), parts.end(),
+                [](const AxisPart& a, const AxisPart& b) { return a.axis < b.axis || (a.axis == b.axis && a.stride > b.stride); });
       parts = joined_parts(parts);
       const auto group = std::find_if(groups.begin(), groups.end(), [&](const auto& g) { return g.first == parts; });
       (group == groups.end() ? groups.emplace_back(parts, std::vector<Tensor>{}) : *group).second.push_back(value.local);
@@ -265,6 +286,7 @@ class PiecePartitioner {
   // The op needs a dim whole that the rules shard: its parts do not.
   void visit_decomposed(const Op& op) {
     Builder whole(program_.name);
+    whole.declare_dims_of(program_);
     std::vector<Tensor> operands;
     for (size_t i = 0; i < op.operands.size(); ++i) operands.push_back(whole.input(std::to_string(i), program_.type(op.operands[i])));
     const std::vector<Tensor> results = op.def->decompose(operands, op.attributes);
@@ -284,8 +306,16 @@ class PiecePartitioner {
   }
 
   // For the parts of a decomposed op: appends to the outer piece.
-  PiecePartitioner(const Program& program, const Mesh& mesh, const Rules& rules, const RuleTable& table, std::map<std::string, SharedValue>& shared, Builder& outer)
-      : program_(program), mesh_(mesh), rules_(rules), table_(table), shared_(shared), own_builder_(""), builder_(outer), values_(program.values.size()) {}
+  PiecePartitioner(const Program& program, const Mesh& mesh, const Rules& rules, const RuleTable& table,
+                   std::map<std::string, SharedValue>& shared, Builder& outer)
+      : program_(program),
+        mesh_(mesh),
+        rules_(rules),
+        table_(table),
+        shared_(shared),
+        own_builder_(""),
+        builder_(outer),
+        values_(program.values.size()) {}
 
   const Program& program_;
   const Mesh& mesh_;
@@ -306,7 +336,8 @@ void join_accumulators(Plan& plan) {
     if (!starts_with(name, kAccumulatorPrefix)) continue;
     const std::string gradient = kGradientPrefix + name.substr(std::string(kAccumulatorPrefix).size());
     const auto at = plan.shared.find(gradient);
-    if (at != plan.shared.end() && local_type(value.global_type, value.layout) == local_type(at->second.global_type, at->second.layout)) renamed[name] = gradient;
+    if (at != plan.shared.end() && local_type(value.global_type, value.layout) == local_type(at->second.global_type, at->second.layout))
+      renamed[name] = gradient;
   }
   for (const auto& [from, to] : renamed) plan.shared.erase(from);
   for (Piece& piece : plan.pieces) {
@@ -326,7 +357,8 @@ Plan partition(Plan plan, const Mesh& mesh, const Rules& rules) {
   const std::map<std::string, Layout> fields = input_layouts(plan.pieces, mesh, table_of);
   for (Piece& piece : plan.pieces) {
     for (const ProgramInput& input : piece.program.inputs) {
-      if (const auto at = fields.find(input.name); at != fields.end()) plan.shared[input.name] = {piece.program.type(input.value), at->second};
+      if (const auto at = fields.find(input.name); at != fields.end())
+        plan.shared[input.name] = {piece.program.type(input.value), at->second};
     }
     piece.program = PiecePartitioner(piece.program, mesh, rules, table_of(piece), plan.shared).run();
     remove_dead_ops(piece.program);

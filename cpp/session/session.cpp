@@ -5,10 +5,12 @@
 #include <set>
 
 #include "base/error.h"
+#include "exec/finite_check.h"
 #include "models/initial_weights.h"
 #include "models/registry.h"
 #include "optim/optimizer.h"
 #include "passes/partition.h"
+#include "planner/train_plan.h"
 #include "session/capture.h"
 
 namespace mw {
@@ -182,14 +184,10 @@ void Session::rehome(SessionOptions options) {
 }
 
 PlanOptions Session::plan_options() const {
-  const cpu::KernelEnvironment environment = engine_->environment();
   PlanOptions options;
   options.mesh = options_.mesh;
   options.rules = options_.rules;
-  options.backend.workspace_bytes = [environment](const Program& program, const Op& op) {
-    return cpu::workspace_bytes(program, op, environment);
-  };
-  options.backend.has_kernel = cpu::has_kernel;
+  options.backend = cpu_backend(engine_->environment());
   return options;
 }
 
@@ -249,16 +247,7 @@ std::string Session::first_not_finite(const ModelInputs& batch, double loss_scal
   std::string first;
   engine_->observe(loaded, [&](int64_t rank, const Program& program, const Op& op, const cpu::KernelRun& run) {
     if (rank != 0 || !first.empty()) return;
-    for (size_t r = 0; r < op.results.size(); ++r) {
-      const Type& type = program.type(op.results[r]);
-      if (!is_float(type.dtype)) continue;
-      for (int64_t i = 0; i < type.elements(); ++i) {
-        const double value = load_element(type.dtype, run.results[r], i);
-        if (std::isfinite(value)) continue;
-        first = program.describe(op) + " made " + (std::isnan(value) ? "a NaN" : "an infinity") + " in " + to_string(type);
-        return;
-      }
-    }
+    first = find_not_finite(program, op, run);
   });
   try {
     engine_->run(loaded, batch, {{"loss_scale", loss_scale}});

@@ -21,13 +21,6 @@ TrainStep::TrainStep(Session& session, TrainOptions options) : session_(session)
   session.engine().ensure_kept(states);
 }
 
-std::vector<TrainedParameter> TrainStep::trained() const {
-  std::vector<TrainedParameter> list;
-  for (const ParameterSpec& p : session_.parameters())
-    list.push_back({p.name, p.type, p.decays() || (options_.decay_embeddings && p.is_embedding)});
-  return list;
-}
-
 std::vector<std::string> TrainStep::state_names() const {
   std::vector<std::string> names;
   std::vector<std::string> prefixes = optimizer_state_prefixes(options_.optimizer);
@@ -38,23 +31,24 @@ std::vector<std::string> TrainStep::state_names() const {
   return names;
 }
 
-Plan TrainStep::make_plan(int64_t batch, int64_t seq, const std::function<void(std::string_view, const Plan&)>& observer) const {
-  if (batch % options_.microbatches != 0) {
-    const int64_t m = options_.microbatches, below = batch / m * m;
-    throw UserError("a batch of " + std::to_string(batch) + " sequences does not divide into " + std::to_string(m) +
-                    " microbatches; nearest that does: " + (below > 0 ? std::to_string(below) + " or " : "") + std::to_string(below + m));
-  }
-  PlanOptions plan_options = session_.plan_options();
-  plan_options.microbatches = options_.microbatches;
-  plan_options.remat = options_.remat;
-  plan_options.observer = observer;
-  Program forward = trace_loss(session_.config(), {.batch = batch / options_.microbatches, .seq = seq, .dtype = session_.options().dtype});
-  return plan_training(std::move(forward), trace_update(options_.optimizer, trained()), {}, plan_options);
+TrainPlanSpec TrainStep::spec(int64_t batch, int64_t seq) const {
+  const SessionOptions& session = session_.options();
+  return {.config = session_.config(),
+          .dtype = session.dtype,
+          .mesh = session.mesh,
+          .rules = session.rules,
+          .optimizer = options_.optimizer,
+          .decay_embeddings = options_.decay_embeddings,
+          .remat = options_.remat,
+          .microbatches = options_.microbatches,
+          .batch = batch,
+          .seq = seq};
 }
 
 LoadedPlan& TrainStep::loaded(const ModelInputs& batch) {
   const Type& ids = batch.at("input_ids").type;
-  return session_.plan("train " + to_string(ids), [&] { return make_plan(ids.size_of("batch"), ids.size_of("seq")); });
+  return session_.plan("train " + to_string(ids),
+                       [&] { return plan_train_step(spec(ids.size_of("batch"), ids.size_of("seq")), environment()); });
 }
 
 const Plan& TrainStep::plan(const ModelInputs& batch) { return loaded(batch).plan; }

@@ -6,8 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "optim/optimizer.h"
-#include "passes/rematerialize.h"
+#include "planner/train_plan.h"
 #include "session/session.h"
 
 namespace mw {
@@ -39,8 +38,9 @@ class TrainStep {
 
   // The Plan for batches of this shape, made on first use.
   const Plan& plan(const ModelInputs& batch);
-  // The Plan of a step for any batch shape, without loading it: explain, memory.
-  Plan make_plan(int64_t batch, int64_t seq, const std::function<void(std::string_view, const Plan&)>& observer = nullptr) const;
+  // What decides the Plan for batches of this shape: explain, memory.
+  TrainPlanSpec spec(int64_t batch, int64_t seq) const;
+  cpu::KernelEnvironment environment() const { return session_.engine().environment(); }
 
   // FP32 states by name: "first_moment.NAME", "second_moment.NAME", "momentum.NAME", and "master.NAME" with masters.
   std::vector<std::string> state_names() const;
@@ -55,7 +55,6 @@ class TrainStep {
 
  private:
   LoadedPlan& loaded(const ModelInputs& batch);
-  std::vector<TrainedParameter> trained() const;
 
   Session& session_;
   TrainOptions options_;

@@ -10,5 +10,8 @@ void bind_ops(py::module_& module);
 void bind_model(py::module_& module);
 void bind_checkpoint(py::module_& module);
 void bind_data(py::module_& module);
+void bind_planner(py::module_& module);
+void bind_machine(py::module_& module);
+void bind_trace(py::module_& module);
 
 }  // namespace mw

@@ -5,10 +5,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "arrays.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "bindings.h"
+#include "checkpoint/checkpoints.h"
 #include "checkpoint/folder.h"
 #include "config/huggingface_config.h"
 #include "config/model_config_json.h"
@@ -17,35 +19,14 @@
 #include "exec/shards.h"
 #include "models/flops.h"
 #include "models/registry.h"
-#include "checkpoint/checkpoints.h"
+#include "planner/step_report.h"
+#include "settings.h"
 #include "train/checkpointing.h"
-#include "train/explain.h"
 #include "train/profile.h"
 #include "train/train_step.h"
 
 namespace mw {
 namespace {
-
-py::dtype numpy_dtype(DType dtype) {
-  switch (dtype) {
-    case DType::kF32: return py::dtype::of<float>();
-    case DType::kF64: return py::dtype::of<double>();
-    case DType::kI32: return py::dtype::of<int32_t>();
-    case DType::kU8: return py::dtype::of<uint8_t>();
-    case DType::kI8: return py::dtype::of<int8_t>();
-    case DType::kBF16:
-    case DType::kF16: return py::dtype::of<uint16_t>();  // the bits: NumPy has no bfloat16
-  }
-  throw InternalError("no NumPy dtype");
-}
-
-py::array copy_array(const Type& type, const std::byte* data) {
-  std::vector<py::ssize_t> shape;
-  for (const Dim& dim : type.dims) shape.push_back(dim.size);
-  py::array array(numpy_dtype(type.dtype), shape);
-  std::memcpy(array.mutable_data(), data, static_cast<size_t>(type.bytes()));
-  return array;
-}
 
 // Arrays [batch, seq] by field name, C-contiguous int32 or float32, kept alive by the dict.
 ModelInputs model_inputs(const py::dict& fields) {
@@ -53,7 +34,8 @@ ModelInputs model_inputs(const py::dict& fields) {
   for (const auto& [key, value] : fields) {
     const auto name = py::cast<std::string>(key);
     const auto array = py::cast<py::array>(value);
-    if (array.ndim() != 2 || !(array.flags() & py::array::c_style)) throw UserError("batch field '" + name + "' must be a C-contiguous array [batch, seq]");
+    if (array.ndim() != 2 || !(array.flags() & py::array::c_style))
+      throw UserError("batch field '" + name + "' must be a C-contiguous array [batch, seq]");
     const bool is_float = array.dtype().kind() == 'f';
     if (array.itemsize() != 4) throw UserError("batch field '" + name + "' must be int32 or float32");
     inputs[name] = {Type{is_float ? DType::kF32 : DType::kI32, {{"batch", array.shape(0)}, {"seq", array.shape(1)}}}, array.data()};
@@ -61,39 +43,21 @@ ModelInputs model_inputs(const py::dict& fields) {
   return inputs;
 }
 
-Mesh make_mesh(const std::map<std::string, int64_t>& axes) { return Mesh({axes.begin(), axes.end()}); }
-
-SessionOptions session_options(const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads) {
-  SessionOptions options{.dtype = parse_dtype(dtype), .mesh = make_mesh(mesh), .rules = default_rules(), .threads = threads};
-  if (options.dtype != DType::kF32 && options.dtype != DType::kBF16) throw UserError("dtype '" + dtype + "' cannot be computed in; expected float32 or bfloat16");
-  if (py::isinstance<py::str>(rules)) {
-    options.rules = named_rules(py::cast<std::string>(rules));
-  } else if (!rules.is_none()) {
-    const auto read = [&](const char* table) {
-      RuleTable rows;
-      for (const auto& row : py::cast<std::vector<std::string>>(rules[table])) rows.push_back(parse_rule(row));
-      return rows;
-    };
-    options.rules = {read("compute"), read("parameters"), read("gradients"), read("optimizer")};
-  }
-  return options;
-}
-
-ModelConfig config_from(const std::string& text) { return parse_model_config(text, "model configuration"); }
-
 void bind_config(py::module_& m) {
   m.def("find_model_config", [](const std::string& name, const std::string& folder) {
     const ModelConfig config = find_model_config(name, folder);
     return std::make_pair(config.name, model_config_text(config));
   });
-  m.def("parse_model_config", [](const std::string& text, const std::string& source) { return model_config_text(parse_model_config(text, source)); });
+  m.def("parse_model_config",
+        [](const std::string& text, const std::string& source) { return model_config_text(parse_model_config(text, source)); });
   m.def("override_model_config", [](const std::string& text, const std::string& overrides) {
     ModelConfig config = config_from(text);
     override_model_config(config, parse_json_strict(overrides, "overrides"));
     return model_config_text(config);
   });
   m.def("model_names", &model_names);
-  m.def("huggingface_config_text", [](const std::string& text, const std::string& dtype) { return huggingface_config_text(config_from(text), parse_dtype(dtype)); });
+  m.def("huggingface_config_text",
+        [](const std::string& text, const std::string& dtype) { return huggingface_config_text(config_from(text), parse_dtype(dtype)); });
   m.def("model_costs", [](const std::string& text, double seq) {
     const ModelConfig config = config_from(text);
     py::dict costs;
@@ -107,15 +71,18 @@ void bind_config(py::module_& m) {
 
 void bind_session(py::module_& m) {
   py::class_<Session>(m, "Session")
-      .def(py::init([](const std::string& config, const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads) {
-             return std::make_unique<Session>(config_from(config), session_options(dtype, mesh, rules, threads));
-           }),
+      .def(py::init(
+               [](const std::string& config, const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules,
+                  int threads) { return std::make_unique<Session>(config_from(config), session_options(dtype, mesh, rules, threads)); }),
            py::arg("config"), py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("threads"))
       .def("initialize", &Session::initialize, py::call_guard<py::gil_scoped_release>())
-      .def("load", [](Session& s, const std::string& folder) {
-             const Session::Use use(s);
-             s.load(TensorFolder::open(folder));
-           }, py::call_guard<py::gil_scoped_release>())
+      .def(
+          "load",
+          [](Session& s, const std::string& folder) {
+            const Session::Use use(s);
+            s.load(TensorFolder::open(folder));
+          },
+          py::call_guard<py::gil_scoped_release>())
       .def("rehome",
            [](Session& s, const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads) {
              SessionOptions options = session_options(dtype, mesh, rules, threads);
@@ -152,20 +119,24 @@ void bind_session(py::module_& m) {
       .def("write_parameter",
            [](Session& s, const std::string& name, const py::array_t<float, py::array::c_style>& values) {
              const ParameterSpec& p = s.parameter(name);
-             if (std::vector<int64_t>(values.shape(), values.shape() + values.ndim()) != p.hf_shape) throw UserError("'" + name + "' has another shape than the array given");
+             if (std::vector<int64_t>(values.shape(), values.shape() + values.ndim()) != p.hf_shape)
+               throw UserError("'" + name + "' has another shape than the array given");
              const Session::Use use(s);
              s.write_parameter(name, DType::kF32, values.data());
            })
       .def("local_shard",
            [](Session& s, const std::string& name, int64_t rank) {
-             if (rank < 0 || rank >= s.options().mesh.size()) throw UserError("rank is " + std::to_string(rank) + "; expected 0 to " + std::to_string(s.options().mesh.size() - 1));
+             if (rank < 0 || rank >= s.options().mesh.size())
+               throw UserError("rank is " + std::to_string(rank) + "; expected 0 to " + std::to_string(s.options().mesh.size() - 1));
              const KeptStore::Entry& entry = s.engine().memory(rank).kept.get(name);
              std::vector<py::ssize_t> shape;
              for (const Dim& dim : entry.buffer.type.dims) shape.push_back(dim.size);
              const std::vector<int64_t> start = shard_start(entry.buffer.global_type, entry.buffer.layout, s.options().mesh, rank);
              // The array holds the memory itself: a Trainer that takes the model gives the session another engine.
-             const py::capsule owner(new std::shared_ptr<Arena>(entry.arena), [](void* arena) { delete static_cast<std::shared_ptr<Arena>*>(arena); });
-             return py::make_tuple(py::array(numpy_dtype(entry.buffer.type.dtype), shape, entry.data, owner), start, entry.buffer.type.dim_names());
+             const py::capsule owner(new std::shared_ptr<Arena>(entry.arena),
+                                     [](void* arena) { delete static_cast<std::shared_ptr<Arena>*>(arena); });
+             return py::make_tuple(py::array(numpy_dtype(entry.buffer.type.dtype), shape, entry.data, owner), start,
+                                   entry.buffer.type.dim_names());
            })
       .def("forward",
            [](Session& s, const py::dict& fields, const std::vector<std::string>& capture) {
@@ -178,7 +149,8 @@ void bind_session(py::module_& m) {
              }
              py::dict results;
              for (const Buffer& buffer : loaded->plan.results) {
-               results[py::str(buffer.name)] = py::make_tuple(copy_array(buffer.type, s.engine().result(*loaded, buffer.name)), buffer.type.dim_names(), std::string(dtype_name(buffer.type.dtype)));
+               results[py::str(buffer.name)] = py::make_tuple(copy_array(buffer.type, s.engine().result(*loaded, buffer.name)),
+                                                              buffer.type.dim_names(), std::string(dtype_name(buffer.type.dtype)));
              }
              return results;
            })
@@ -214,27 +186,16 @@ void bind_session(py::module_& m) {
       });
 }
 
-OptimizerConfig optimizer_config(const py::dict& d) {
-  OptimizerConfig config;
-  const auto number = [&](const char* key, double& value) {
-    if (d.contains(key)) value = py::cast<double>(d[key]);
-  };
-  if (d.contains("kind")) config.kind = py::cast<std::string>(d["kind"]);
-  number("beta1", config.beta1);
-  number("beta2", config.beta2);
-  number("eps", config.eps);
-  number("weight_decay", config.weight_decay);
-  number("momentum", config.momentum);
-  number("clip", config.clip);
-  return config;
-}
-
 void bind_training(py::module_& m) {
   py::class_<TrainStep>(m, "TrainStep")
       .def(py::init([](Session& session, const py::dict& optimizer, int microbatches, const std::string& remat, bool decay_embeddings) {
-             return std::make_unique<TrainStep>(session, TrainOptions{.optimizer = optimizer_config(optimizer), .microbatches = microbatches, .remat = parse_remat(remat), .decay_embeddings = decay_embeddings});
+             return std::make_unique<TrainStep>(session, TrainOptions{.optimizer = optimizer_config(optimizer),
+                                                                      .microbatches = microbatches,
+                                                                      .remat = parse_remat(remat),
+                                                                      .decay_embeddings = decay_embeddings});
            }),
-           py::arg("session"), py::arg("optimizer"), py::arg("microbatches"), py::arg("remat"), py::arg("decay_embeddings"), py::keep_alive<1, 2>())
+           py::arg("session"), py::arg("optimizer"), py::arg("microbatches"), py::arg("remat"), py::arg("decay_embeddings"),
+           py::keep_alive<1, 2>())
       .def_property("steps", &TrainStep::steps, &TrainStep::set_steps)
       .def("run",
            [](TrainStep& t, const py::dict& fields, double loss_scale, double lr) {
@@ -256,11 +217,11 @@ void bind_training(py::module_& m) {
            })
       .def("write_state",
            [](TrainStep& t, const std::string& name, const py::array_t<float, py::array::c_style>& values) {
-             if (values.size() != t.state_type(name).elements()) throw UserError("state '" + name + "' has another size than the array given");
+             if (values.size() != t.state_type(name).elements())
+               throw UserError("state '" + name + "' has another size than the array given");
              t.write_state(name, values.data());
            })
-      .def("peak_bytes",
-           [](TrainStep& t, const py::dict& fields) { return t.plan(model_inputs(fields)).peak_bytes(); })
+      .def("peak_bytes", [](TrainStep& t, const py::dict& fields) { return t.plan(model_inputs(fields)).peak_bytes(); })
       .def("bytes_in_use", &TrainStep::bytes_in_use)
       .def("profile",
            [](TrainStep& t, const py::dict& fields, double loss_scale, double lr, int steps) {
@@ -271,10 +232,13 @@ void bind_training(py::module_& m) {
                rows = profile_step(t, inputs, loss_scale, lr, steps);
              }
              py::list list;
-             for (const ProfileRow& row : rows) list.append(py::make_tuple(row.piece, row.op, row.scope, row.calls, row.seconds, row.flops));
+             for (const ProfileRow& row : rows)
+               list.append(py::make_tuple(row.piece, row.op, row.scope, row.calls, row.seconds, row.flops));
              return list;
            })
-      .def("explain", [](const TrainStep& t, int64_t batch, int64_t seq, const std::string& after) { return explain_step(t, batch, seq, after); });
+      .def("explain", [](const TrainStep& t, int64_t batch, int64_t seq, const std::string& after) {
+        return explain_train_step(t.spec(batch, seq), t.environment(), after);
+      });
 }
 
 std::vector<SmallFile> small_files(const std::vector<std::pair<std::string, py::bytes>>& files) {
@@ -287,8 +251,9 @@ void bind_checkpoints(py::module_& m) {
   py::class_<TrainCheckpointer>(m, "TrainCheckpointer")
       .def(py::init<>())
       .def("save",
-           [](TrainCheckpointer& c, Session& session, TrainStep& step, const std::string& folder, const std::vector<std::pair<std::string, py::bytes>>& files, uint64_t seed, const std::string& data,
-              const std::string& run, int keep_last) {
+           [](TrainCheckpointer& c, Session& session, TrainStep& step, const std::string& folder,
+              const std::vector<std::pair<std::string, py::bytes>>& files, uint64_t seed, const std::string& data, const std::string& run,
+              int keep_last) {
              CheckpointRequest request{.folder = folder, .small_files = small_files(files), .state = {}, .keep_last = keep_last};
              request.state.step = step.steps();
              request.state.seed = seed;
@@ -312,7 +277,8 @@ void bind_checkpoints(py::module_& m) {
     }
     return py::make_tuple(state.data, state.run);
   });
-  m.def("save_model", [](Session& session, const std::string& folder, const std::string& dtype, const std::vector<std::pair<std::string, py::bytes>>& files) {
+  m.def("save_model", [](Session& session, const std::string& folder, const std::string& dtype,
+                         const std::vector<std::pair<std::string, py::bytes>>& files) {
     std::vector<SmallFile> small = small_files(files);
     const DType as = parse_dtype(dtype);
     const Session::Use use(session);

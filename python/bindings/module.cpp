@@ -7,4 +7,7 @@ PYBIND11_MODULE(_core, module) {
   mw::bind_model(module);
   mw::bind_checkpoint(module);
   mw::bind_data(module);
+  mw::bind_planner(module);
+  mw::bind_trace(module);
+  mw::bind_machine(module);
 }

@@ -9,11 +9,17 @@ from meshwright.run_log import Metrics, plot_run
 from meshwright.schedules import Constant, Linear, WarmupCosine, WarmupStableDecay
 
 if TYPE_CHECKING:
+    from meshwright import ops
+    from meshwright.arrays import NamedArray
     from meshwright.baselines import Bigram, Unigram
     from meshwright.data import PrepareReport, TokenDataset, Tokenizer, prepare
+    from meshwright.diagnostics import bench, doctor
     from meshwright.generator import Generation, Generator
     from meshwright.mesh import Mesh
     from meshwright.model import Model
+    from meshwright.planning import PlanReport, count_parameters, model_costs, plan
+    from meshwright.program import Program
+    from meshwright.tracing import Dim, Spec, Tensor, immediate, scope, tensor, trace
     from meshwright.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -22,6 +28,7 @@ __all__ = [
     "AdamW",
     "Bigram",
     "Constant",
+    "Dim",
     "Generation",
     "Generator",
     "InternalError",
@@ -29,7 +36,12 @@ __all__ = [
     "Mesh",
     "Metrics",
     "Model",
+    "NamedArray",
+    "PlanReport",
     "PrepareReport",
+    "Program",
+    "Spec",
+    "Tensor",
     "TokenDataset",
     "Tokenizer",
     "Trainer",
@@ -37,31 +49,58 @@ __all__ = [
     "UserError",
     "WarmupCosine",
     "WarmupStableDecay",
+    "bench",
+    "count_parameters",
+    "doctor",
+    "immediate",
+    "model_costs",
+    "ops",
+    "plan",
     "plot_run",
     "prepare",
+    "scope",
+    "tensor",
+    "trace",
 ]
 
 # Names whose modules import NumPy or more: loaded when first asked for. The imports above tell type checkers the same.
 _LAZY = {
     "Bigram": "meshwright.baselines",
+    "Dim": "meshwright.tracing",
     "Generation": "meshwright.generator",
     "Generator": "meshwright.generator",
     "Mesh": "meshwright.mesh",
     "Model": "meshwright.model",
+    "NamedArray": "meshwright.arrays",
+    "PlanReport": "meshwright.planning",
     "PrepareReport": "meshwright.data",
+    "Program": "meshwright.program",
+    "Spec": "meshwright.tracing",
+    "Tensor": "meshwright.tracing",
     "TokenDataset": "meshwright.data",
     "Tokenizer": "meshwright.data",
     "Trainer": "meshwright.trainer",
     "Unigram": "meshwright.baselines",
+    "bench": "meshwright.diagnostics",
+    "count_parameters": "meshwright.planning",
+    "doctor": "meshwright.diagnostics",
+    "immediate": "meshwright.tracing",
+    "model_costs": "meshwright.planning",
+    "plan": "meshwright.planning",
     "prepare": "meshwright.data",
+    "scope": "meshwright.tracing",
+    "tensor": "meshwright.tracing",
+    "trace": "meshwright.tracing",
 }
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ops":
+        return import_module("meshwright.ops")
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'meshwright' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_LAZY])
+    return sorted({*globals(), *_LAZY, "ops"})

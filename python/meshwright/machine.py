@@ -1,11 +1,15 @@
-"""What this machine can do: measured peaks (cached), and where they are used."""
+"""What this machine is and can do: processor, memory, measured peaks (cached between runs)."""
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from meshwright import _core
 
 
 def cache_file() -> Path:
@@ -14,11 +18,94 @@ def cache_file() -> Path:
     return Path(base) / "meshwright" / "peaks.json"
 
 
-@lru_cache(maxsize=4)
-def cached_peak_flops(dtype: str) -> float | None:
-    """Floating-point operations per second that all CPUs reach in registers, or None when `meshwright doctor` has not measured them."""
+def memory_bytes() -> int:
+    """Memory that this process may use: that of the machine, or less where its control group says so."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            limits.append(int(Path(file).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return min(limits)
+
+
+@lru_cache(maxsize=1)
+def processor() -> tuple[str, int]:
+    """Name of the CPU, and its physical cores."""
+    name, cores, package = "unknown", set(), ""
     try:
-        peaks = json.loads(cache_file().read_text(encoding="utf-8"))
-        return float(peaks[dtype]["flops_per_second"])
-    except (OSError, ValueError, KeyError, TypeError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key == "model name":
+            name = value
+        elif key == "physical id":
+            package = value
+        elif key == "core id":
+            cores.add((package, value))
+    return name, len(cores) or os.cpu_count() or 1
+
+
+def huge_pages() -> str:
+    """When the system gives huge pages: "always", "madvise", "never" or "unknown"."""
+    try:
+        setting = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text(encoding="ascii")
+        return setting[setting.index("[") + 1 : setting.index("]")]
+    except (OSError, ValueError):
+        return "unknown"
+
+
+def _key(threads: int) -> str:
+    facts = _core.machine_facts()
+    return f"{processor()[0]} | {facts['isa']} | {threads or facts['usable_processors']} threads"
+
+
+@lru_cache(maxsize=16)
+def cached_peaks(threads: int = 0) -> dict[str, float] | None:
+    """float32, bfloat16 (FLOP/s; 0 where bfloat16 is widened to float32) and, when doctor measured it, read_bytes (bytes/s), of all
+    processors or of so many threads; None when they were not measured on this machine."""
+    try:
+        peaks = json.loads(cache_file().read_text(encoding="utf-8"))[_key(threads)]
+        return {name: float(value) for name, value in peaks.items()} if peaks["float32"] > 0 else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def measured_peaks(threads: int = 0, fresh: bool = False, bandwidth: bool = False) -> dict[str, float]:
+    """As cached_peaks; what is missing (or everything, when `fresh`) is measured in about half a second and remembered."""
+    known = {} if fresh else dict(cached_peaks(threads) or {})
+    found = dict(known)
+    if "float32" not in known:
+        found |= _core.measure_peak_flops(threads)
+    if bandwidth and "read_bytes" not in known:
+        found["read_bytes"] = _core.measure_read_bandwidth(threads)
+    if found != known:
+        _remember(_key(threads), found)
+        cached_peaks.cache_clear()
+    return found
+
+
+def peak_flops(peaks: dict[str, float] | None, dtype: str) -> float | None:
+    """FLOP/s of a compute dtype, of what cached_peaks gave."""
+    if peaks is None:
+        return None
+    return (peaks["bfloat16"] if dtype == "bfloat16" else 0.0) or peaks["float32"]
+
+
+def _remember(key: str, peaks: dict[str, float]) -> None:
+    """Written beside and renamed, so that no reader sees half a file; a folder that cannot be written is no reason to stop."""
+    file = cache_file()
+    try:
+        known: Any = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    entries = {name: value for name, value in known.items() if isinstance(value, dict)} if isinstance(known, dict) else {}
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".partial", delete=False, encoding="utf-8") as out:
+            json.dump({**entries, key: peaks}, out, indent=2)
+        os.replace(out.name, file)
+    except OSError:
+        return

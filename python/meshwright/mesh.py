@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from meshwright._core import UserError
+
+RULE_TABLES = ("compute", "parameters", "gradients", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -41,3 +44,14 @@ def mesh_axes(mesh: Mesh | Mapping[str, int] | None) -> dict[str, int]:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise UserError(f"mesh: expected a whole number of at least 1 as the size of {axis!r}, found {size!r}")
     return {str(axis): size for axis, size in mesh.items()}
+
+
+def core_rules(rules: str | Mapping[str, Sequence[str]] | None) -> Any:
+    """The name of a set of rules, or its four tables, as the core takes them."""
+    if not isinstance(rules, Mapping):
+        if rules is not None and not isinstance(rules, str):
+            raise UserError(f"rules: expected a name or a dict of the tables {', '.join(RULE_TABLES)}, found {rules!r}")
+        return rules
+    if set(rules) != set(RULE_TABLES):
+        raise UserError(f"rules: expected the tables {', '.join(RULE_TABLES)}, found {', '.join(map(str, rules)) or 'none'}")
+    return {table: list(rows) for table, rows in rules.items()}

@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,37 +14,11 @@ from numpy.typing import NDArray
 
 from meshwright import _core
 from meshwright._core import UserError
+from meshwright.arrays import NamedArray, bfloat16_values, to_numpy
 from meshwright.batch import ModelFields, adapt, forward_fields
+from meshwright.configuration import ModelConfig, config_text
 from meshwright.data.tokenizer import Tokenizer
 from meshwright.packaged import configs_folder
-
-
-class ModelConfig(SimpleNamespace):
-    """Fields of a model as configs/models/*.json names them; nested objects (rope) are namespaces too."""
-
-    @staticmethod
-    def from_text(text: str) -> ModelConfig:
-        fields: ModelConfig = json.loads(text, object_hook=lambda fields: ModelConfig(**fields))
-        return fields
-
-    def to_dict(self) -> dict[str, Any]:
-        return {name: value.to_dict() if isinstance(value, ModelConfig) else value for name, value in vars(self).items()}
-
-
-class NamedArray(np.ndarray[Any, Any]):
-    """A NumPy array that knows its dims: `array.dims == ("batch", "seq", "embed")`."""
-
-    dims: tuple[str, ...]
-
-    def __new__(cls, values: NDArray[Any], dims: Sequence[str]) -> NamedArray:
-        array = np.asarray(values).view(cls)
-        array.dims = tuple(dims)
-        return array
-
-    def __array_finalize__(self, source: Any) -> None:
-        # A slice or reduction no longer has those dims; only a copy of the same shape keeps them.
-        dims = getattr(source, "dims", ())
-        self.dims = dims if len(dims) == self.ndim and getattr(source, "shape", None) == self.shape else ()
 
 
 @dataclass(frozen=True)
@@ -107,7 +80,7 @@ class Model:
         threads: int = 0,
         **overrides: Any,
     ) -> None:
-        name, text = _config_text(config, overrides)
+        name, text = config_text(config, overrides)
         self._attach(name, text, dtype, threads)
         self._session.initialize(seed)
 
@@ -179,7 +152,7 @@ class Model:
         missing, unknown = sorted(self._shapes.keys() - tensors.keys()), sorted(tensors.keys() - self._shapes.keys())
         if missing or unknown:
             raise UserError(f"state dict: missing {missing or 'nothing'}, unknown {unknown or 'nothing'}")
-        arrays = {name: np.ascontiguousarray(_to_numpy(values), dtype=np.float32) for name, values in tensors.items()}
+        arrays = {name: np.ascontiguousarray(to_numpy(values), dtype=np.float32) for name, values in tensors.items()}
         wrong = [
             f"{name} is {array.shape}; expected {self._shapes[name]}" for name, array in arrays.items() if array.shape != self._shapes[name]
         ]
@@ -201,7 +174,9 @@ class Model:
         fields = forward_fields(input_ids, attention_mask, segment_ids, position_ids, self.config.vocab_size)
         self._check_length(fields["input_ids"].shape[1])
         results = self._session.forward(fields, list(capture))
-        values = {name: NamedArray(_as_float(array, dtype), dims) for name, (array, dims, dtype) in results.items()}
+        values = {
+            name: NamedArray(bfloat16_values(array) if dtype == "bf16" else array, dims) for name, (array, dims, dtype) in results.items()
+        }
         logits = values.pop("logits")
         return ForwardResult(np.asarray(logits), values)
 
@@ -238,36 +213,9 @@ class Model:
         return f"Model({self.name!r}, {self.num_parameters:,} parameters, {self.dtype})"
 
 
-def _config_text(config: str | Mapping[str, Any] | os.PathLike[str], overrides: Mapping[str, Any]) -> tuple[str, str]:
-    if isinstance(config, Mapping):
-        fields = dict(config)
-        name = str(fields.get("name", "model"))
-        text = _core.parse_model_config(json.dumps(fields), "the given configuration")
-    elif isinstance(config, (str, os.PathLike)):
-        name, text = _core.find_model_config(os.fspath(config), str(configs_folder() / "models"))
-    else:
-        raise UserError(f"a model is a name, a path or a dict of fields, found {type(config).__name__}")
-    if overrides:
-        text = _core.override_model_config(text, json.dumps(overrides))
-    return name, text
-
-
 def _folder_name(folder: Path) -> str:
     return folder.parent.name if folder.name.startswith("step-") else folder.name
 
 
 def _core_dtype_name(dtype: str) -> str:
     return {"f32": "float32", "bf16": "bfloat16"}.get(dtype, dtype)
-
-
-def _to_numpy(values: Any) -> NDArray[Any]:
-    if hasattr(values, "detach"):  # torch: bfloat16 has no NumPy twin
-        values = values.detach().float().cpu().numpy()
-    return np.asarray(values)
-
-
-def _as_float(array: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """bfloat16 values arrive as their bits."""
-    if dtype != "bf16":
-        return array
-    return (array.astype(np.uint32) << 16).view(np.float32)

@@ -79,3 +79,25 @@ def optimizer_from_dict(fields: dict[str, Any]) -> AdamW | SGD:
         return kinds[kind](**rest)
     except TypeError as error:
         raise UserError(f"optimizer {kind}: {error}") from None
+
+
+def core_fields(optimizer: AdamW | SGD, clip: float | None) -> dict[str, Any]:
+    """The rule as the core takes it; `clip`: largest global norm of the gradient."""
+    fields: dict[str, Any] = {"kind": optimizer.kind, "weight_decay": optimizer.weight_decay, "clip": clip or 0.0}
+    if isinstance(optimizer, AdamW):
+        fields |= {"beta1": optimizer.betas[0], "beta2": optimizer.betas[1], "eps": optimizer.eps}
+    else:
+        fields |= {"momentum": optimizer.momentum}
+    return fields
+
+
+def one_count(microbatches: int | None, gradient_accumulation: int | None) -> int:
+    """Parts into which a batch is cut, from its two names."""
+    if microbatches is not None and gradient_accumulation is not None and microbatches != gradient_accumulation:
+        raise UserError(
+            f"microbatches={microbatches} and gradient_accumulation={gradient_accumulation} are two names of one count; give one of them"
+        )
+    count = microbatches if microbatches is not None else gradient_accumulation
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise UserError(f"microbatches: expected a whole number of at least 1, found {count!r}")
+    return 1 if count is None else count

@@ -16,16 +16,16 @@ from meshwright import _core
 from meshwright._core import UserError
 from meshwright.batch import adapt
 from meshwright.checkpoints import check_place, settings_of, small_files
-from meshwright.mesh import Mesh, mesh_axes
+from meshwright.machine import cached_peaks, measured_peaks, peak_flops
+from meshwright.mesh import Mesh, core_rules, mesh_axes
 from meshwright.model import Model
-from meshwright.optimizers import SGD, AdamW, optimizer_from_dict
+from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
 from meshwright.run_log import Metrics, RunRecorder
 from meshwright.schedules import Constant, Schedule, schedule_from_dict
 from meshwright.stopping import StopRequest
 
 Callback = Callable[["Trainer", int, Metrics], None]
 
-RULE_TABLES = ("compute", "parameters", "gradients", "optimizer")
 BATCHES_USED = "batches_used"  # the state of data that keeps none
 
 
@@ -88,7 +88,7 @@ class Trainer:
                 raise UserError(f"{name}: expected a whole number of at least 1, found {count!r}")
         if self.output is not None:
             check_place(self.output)
-        self._microbatches = _one_count(microbatches, gradient_accumulation)
+        self._microbatches = one_count(microbatches, gradient_accumulation)
         self._dtype = dtype or model.dtype
         self._tokens = 0
         self._peak_bytes: int | None = None
@@ -101,10 +101,10 @@ class Trainer:
         self._flops_of: dict[int, float] = {}
         self._checkpointer = _core.TrainCheckpointer()
         self._claim = model._claim = object()
-        model._session.rehome(self._dtype, self.mesh, _rules(rules), threads)
+        model._session.rehome(self._dtype, self.mesh, core_rules(rules), threads)
         self._step = _core.TrainStep(
             model._session,
-            _optimizer_fields(optimizer, clip),
+            core_fields(optimizer, clip),
             microbatches=self._microbatches,
             remat=remat,
             decay_embeddings=optimizer.decay_embeddings,
@@ -233,6 +233,7 @@ class Trainer:
         self._check_length_of_run(steps)
         self._total_steps = steps
         self._restore_data(data)
+        measured_peaks()  # for MFU; remembered between runs
         metrics: Metrics | None = None
         recorder = RunRecorder(
             self.output, model=self.model.name, total_steps=steps, resume_step=self.steps_done, log_every=self.log_every, show=self._show
@@ -444,37 +445,5 @@ def _exp(x: float) -> float:
 
 
 def _share_of_peak(flops_per_second: float, dtype: str) -> float | None:
-    from meshwright.machine import cached_peak_flops
-
-    peak = cached_peak_flops(dtype)
+    peak = peak_flops(cached_peaks(), dtype)
     return None if peak is None else flops_per_second / peak
-
-
-def _one_count(microbatches: int | None, gradient_accumulation: int | None) -> int:
-    if microbatches is not None and gradient_accumulation is not None and microbatches != gradient_accumulation:
-        raise UserError(
-            f"microbatches={microbatches} and gradient_accumulation={gradient_accumulation} are two names of one count; give one of them"
-        )
-    count = microbatches if microbatches is not None else gradient_accumulation
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-        raise UserError(f"microbatches: expected a whole number of at least 1, found {count!r}")
-    return 1 if count is None else count
-
-
-def _rules(rules: str | Mapping[str, Sequence[str]] | None) -> Any:
-    if not isinstance(rules, Mapping):
-        if rules is not None and not isinstance(rules, str):
-            raise UserError(f"rules: expected a name or a dict of the tables {', '.join(RULE_TABLES)}, found {rules!r}")
-        return rules
-    if set(rules) != set(RULE_TABLES):
-        raise UserError(f"rules: expected the tables {', '.join(RULE_TABLES)}, found {', '.join(map(str, rules)) or 'none'}")
-    return {table: list(rows) for table, rows in rules.items()}
-
-
-def _optimizer_fields(optimizer: AdamW | SGD, clip: float | None) -> dict[str, Any]:
-    fields: dict[str, Any] = {"kind": optimizer.kind, "weight_decay": optimizer.weight_decay, "clip": clip or 0.0}
-    if isinstance(optimizer, AdamW):
-        fields |= {"beta1": optimizer.betas[0], "beta2": optimizer.betas[1], "eps": optimizer.eps}
-    else:
-        fields |= {"momentum": optimizer.momentum}
-    return fields

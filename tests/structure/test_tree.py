@@ -28,11 +28,11 @@ MAY_INCLUDE = {
     "data": {"base"},
     "config": {"base", "mesh", "models"},
     "checkpoint": {"base", "mesh", "comm"},
-    "session": TOP,
-    "planner": TOP | {"session"},
+    "planner": TOP,
+    "session": TOP | {"planner"},
     "train": TOP | {"session", "planner"},
     "decode": TOP | {"session"},
-    "post": TOP | {"session", "train", "decode"},
+    "post": TOP | {"session", "planner", "train", "decode"},
 }
 FORBIDDEN_NAMES = re.compile(r"(^|_)(utils?|helpers?|common|misc|v2)(_|$)", re.IGNORECASE)
 UNFINISHED = re.compile(r"\b(" + "|".join(["TO" + "DO", "FIX" + "ME", "XX" + "X"]) + r")\b")

@@ -23,7 +23,16 @@ def run(config: Config) -> None:
         if file.stem in names:
             fields = json.loads(file.read_text(encoding="utf-8"))
             shown = {name: fields.get(name) for name in ("family", "num_layers", "embedding_dim", "vocab_size")}
-            rows.append({"model": file.stem, **shown, "parameters": mw.count_parameters(file.stem)})
+            costs = mw.model_costs(file.stem, seq=min(config["seq"], fields["max_position_embeddings"]))
+            rows.append(
+                {
+                    "model": file.stem,
+                    **shown,
+                    "parameters": costs["num_parameters"],
+                    "training_flops_per_token": costs["training_flops_per_token"],
+                    "kv_bytes_per_token": costs["kv_cache_bytes_per_token"],
+                }
+            )
     if config["json"]:
         print_json(rows)
     else:

@@ -1,0 +1,158 @@
+#include "planner/step_report.h"
+
+#include <algorithm>
+#include <map>
+#include <tuple>
+
+#include "base/error.h"
+#include "ir/layer_scope.h"
+#include "models/flops.h"
+#include "models/registry.h"
+#include "passes/explain.h"
+
+namespace mw {
+namespace {
+
+StepMemory memory_of(const Plan& plan) {
+  StepMemory memory;
+  for (const Buffer& buffer : plan.kept) {
+    switch (buffer.role) {
+      case BufferRole::kParameter:
+        memory.parameters += buffer.bytes;
+        break;
+      case BufferRole::kAccumulator:
+        memory.gradients += buffer.bytes;
+        break;
+      case BufferRole::kScalar:
+        memory.batch += buffer.bytes;
+        break;
+      default:
+        memory.optimizer_state += buffer.bytes;
+    }
+  }
+  for (const Buffer& buffer : plan.carried)
+    (buffer.role == BufferRole::kInput ? memory.batch : memory.activations) += buffer.bytes * plan.carried_copies;
+  memory.scratch = plan.scratch_bytes;
+  memory.results = plan.result_bytes;
+  memory.staging = plan.staging_bytes;
+  return memory;
+}
+
+// "layers.3.mlp.gate/dot#17" -> "layers.*.mlp.gate"
+std::string scope_of_carried(const std::string& name) {
+  const std::string scope = name.substr(0, name.find('/'));
+  const auto layer = parse_layer_scope(scope);
+  if (!layer) return scope;
+  return layer->part.empty() ? "layers.*" : "layers.*." + std::string(layer->part);
+}
+
+std::vector<ScopeBytes> activations_of(const Plan& plan) {
+  std::map<std::string, int64_t> bytes;
+  for (const Buffer& buffer : plan.carried) {
+    if (buffer.role != BufferRole::kInput) bytes[scope_of_carried(buffer.name)] += buffer.bytes * plan.carried_copies;
+  }
+  std::vector<ScopeBytes> list;
+  for (const auto& [scope, total] : bytes) list.push_back({scope, total});
+  std::stable_sort(list.begin(), list.end(), [](const ScopeBytes& a, const ScopeBytes& b) { return a.bytes > b.bytes; });
+  return list;
+}
+
+std::vector<int64_t> runs_of_pieces(const Plan& plan) {
+  std::vector<int64_t> runs(plan.pieces.size(), 0);
+  for (const RunRow& row : plan.order) ++runs[static_cast<size_t>(row.piece)];
+  return runs;
+}
+
+double flops_of(const Program& program) {
+  double flops = 0;
+  for (const Op& op : program.ops) flops += cost_of(*op.def, program.signature(op)).flops;
+  return flops;
+}
+
+std::string axes_of(const Op& op) {
+  std::string text;
+  for (const std::string& name : op.attributes.names("axes")) text += (text.empty() ? "" : "+") + parse_axis_part(name).axis;
+  return text;
+}
+
+int64_t ranks_of(const Op& op) {
+  int64_t ranks = 1;
+  for (const std::string& name : op.attributes.names("axes")) ranks *= parse_axis_part(name).size;
+  return ranks;
+}
+
+void add_collectives(const Piece& piece, int64_t runs, StepReport& report) {
+  const Program& program = piece.program;
+  for (const Op& op : program.ops) {
+    if (!communicates(op)) continue;
+    const Type& given = program.type(op.operands[0]);
+    report.collectives.push_back({.piece = piece_title(piece),
+                                  .op = std::string(op.def->name),
+                                  .axes = axes_of(op),
+                                  .type = to_string(given),
+                                  .scope = program.scopes[static_cast<size_t>(op.scope)],
+                                  .source = program.sources[static_cast<size_t>(op.source)],
+                                  .calls = runs,
+                                  .bytes_sent = ring_bytes(op.def->name, given.bytes(), ranks_of(op)),
+                                  .recomputed = program.passes[static_cast<size_t>(op.pass)] == "rematerialize"});
+  }
+}
+
+std::vector<AxisTraffic> traffic_of(const std::vector<PlannedCollective>& collectives) {
+  std::map<std::pair<std::string, std::string>, AxisTraffic> sums;
+  for (const PlannedCollective& c : collectives) {
+    AxisTraffic& sum = sums[{c.axes, c.op}];
+    sum.op = c.op;
+    sum.axes = c.axes;
+    sum.calls += c.calls;
+    sum.bytes_sent += c.bytes_sent * static_cast<double>(c.calls);
+  }
+  std::vector<AxisTraffic> list;
+  for (auto& [key, sum] : sums) list.push_back(std::move(sum));
+  return list;
+}
+
+}  // namespace
+
+double ring_bytes(std::string_view op, int64_t given, int64_t ranks) {
+  const double bytes = static_cast<double>(given), others = static_cast<double>(ranks - 1);
+  if (op == "all_gather") return bytes * others;
+  const double share = bytes * others / static_cast<double>(ranks);
+  return op == "all_reduce" ? 2 * share : share;
+}
+
+StepReport report_step(const TrainPlanSpec& spec, const Plan& plan) {
+  StepReport report;
+  report.num_ranks = spec.mesh.size();
+  report.num_parameters = num_elements(model_parameters(spec.config, spec.dtype));
+  report.memory = memory_of(plan);
+  MW_CHECK(report.memory.peak() == plan.peak_bytes(), "the parts of a Plan's memory add up to ", report.memory.peak(), " of ",
+           plan.peak_bytes(), " bytes");
+  report.activations = activations_of(plan);
+  report.model_flops = training_flops(spec.config, static_cast<double>(spec.batch), static_cast<double>(spec.seq));
+  const std::vector<int64_t> runs = runs_of_pieces(plan);
+  for (size_t i = 0; i < plan.pieces.size(); ++i) {
+    report.executed_flops += flops_of(plan.pieces[i].program) * static_cast<double>(runs[i] * report.num_ranks);
+    add_collectives(plan.pieces[i], runs[i], report);
+  }
+  report.traffic = traffic_of(report.collectives);
+  return report;
+}
+
+std::string explain_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const std::string& after) {
+  const std::string before = after.starts_with("before ") ? after.substr(7) : "";
+  std::string text, previous;
+  std::vector<std::string> known{"memory", "collectives"};
+  const Plan plan = plan_train_step(spec, environment, [&](std::string_view pass, const Plan& current) {
+    known.emplace_back(pass);
+    if (pass == before) text = previous;
+    if (pass == after) text = list_programs(current);
+    if (!before.empty() && text.empty()) previous = list_programs(current);
+  });
+  if (after == "memory") return list_memory(plan);
+  if (after == "collectives") return list_collectives(plan);
+  if (text.empty()) throw UserError("explain: there is no pass '" + after + "'" + did_you_mean(after, known));
+  return text;
+}
+
+}  // namespace mw

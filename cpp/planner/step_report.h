@@ -1,0 +1,74 @@
+// What one optimizer step will need, read off its Plan: memory of one rank, FLOPs of all ranks, collectives. Nothing runs.
+//
+//   const StepReport report = report_step(spec, plan);
+//   report.memory.peak()            bytes of one rank, as Plan::peak_bytes
+#pragma once
+#include <string>
+#include <vector>
+
+#include "planner/train_plan.h"
+
+namespace mw {
+
+// Bytes of one rank. Peak is their sum.
+struct StepMemory {
+  int64_t parameters = 0;
+  int64_t gradients = 0;        // accumulators, and gradients in the optimizer's layout
+  int64_t optimizer_state = 0;  // moments and FP32 masters
+  int64_t activations = 0;      // left by the forward for the backward, of all microbatches in flight
+  int64_t batch = 0;            // batch fields and scalars
+  int64_t scratch = 0;          // the largest arena of any piece
+  int64_t results = 0;
+  int64_t staging = 0;  // copies held while a checkpoint is saved
+
+  int64_t peak() const { return parameters + gradients + optimizer_state + activations + batch + scratch + results + staging; }
+};
+
+struct ScopeBytes {
+  std::string scope;
+  int64_t bytes = 0;
+};
+
+// Equal collectives of one place in the program.
+struct PlannedCollective {
+  std::string piece;  // "backward (first)"
+  std::string op;     // "all_gather"
+  std::string axes;   // "fsdp", "data+fsdp"
+  std::string type;   // what one rank gives
+  std::string scope;
+  std::string source;
+  int64_t calls = 0;      // per step
+  double bytes_sent = 0;  // by one rank in one call, around a ring
+  bool recomputed = false;
+};
+
+// Collectives of one kind over the same axes, of one step.
+struct AxisTraffic {
+  std::string op;
+  std::string axes;
+  int64_t calls = 0;
+  double bytes_sent = 0;  // by one rank
+};
+
+struct StepReport {
+  int64_t num_ranks = 1;
+  int64_t num_parameters = 0;
+  StepMemory memory;
+  std::vector<ScopeBytes> activations;  // carried values by scope, layer numbers as `*`; largest first
+  double model_flops = 0;               // docs/flops.md; all ranks
+  double executed_flops = 0;            // what the kernels do, recompute and optimizer included; all ranks
+  std::vector<AxisTraffic> traffic;
+  std::vector<PlannedCollective> collectives;
+};
+
+StepReport report_step(const TrainPlanSpec& spec, const Plan& plan);
+
+// Bytes that each of `ranks` sends when a collective gives `given` bytes per rank and goes around a ring: all_gather (n-1) given,
+// reduce_scatter and all_to_all (n-1)/n given, all_reduce 2 (n-1)/n given.
+double ring_bytes(std::string_view op, int64_t given, int64_t ranks);
+
+// Text of the pieces as they are after a pass ("cut", "partition", ...) or "before PASS"; "collectives" and "memory" list those.
+// UserError for another word, naming the nearest.
+std::string explain_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const std::string& after);
+
+}  // namespace mw

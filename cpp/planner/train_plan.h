@@ -1,0 +1,41 @@
+// From a model and a run's settings to the Plan of one optimizer step. No weights are needed and no memory is taken, so the same call
+// serves the Trainer and planning ahead of time.
+//
+//   const cpu::KernelEnvironment environment = kernel_environment(mesh);
+//   Plan plan = plan_train_step({.config = config, .dtype = DType::kBF16, .mesh = mesh, .batch = 8, .seq = 4096}, environment);
+#pragma once
+#include "exec/cpu/kernel.h"
+#include "ir/plan.h"
+#include "mesh/rules.h"
+#include "models/model_config.h"
+#include "optim/optimizer.h"
+#include "passes/pipeline.h"
+
+namespace mw {
+
+// All that decides the Plan of a step, but for the kernels.
+struct TrainPlanSpec {
+  ModelConfig config;
+  DType dtype = DType::kF32;  // of stored parameters and activations; masters and moments are FP32
+  Mesh mesh;
+  Rules rules = default_rules();
+  OptimizerConfig optimizer;
+  bool decay_embeddings = false;
+  RematPolicy remat;
+  int microbatches = 1;
+  int64_t batch = 1;  // sequences of the whole step
+  int64_t seq = 1;
+};
+
+// What the ranks of a mesh, threads of this process, run their kernels with. `threads` of all together; 0: every processor.
+cpu::KernelEnvironment kernel_environment(const Mesh& mesh, int threads = 0);
+
+// What passes are told of the CPU's kernels.
+BackendFacts cpu_backend(const cpu::KernelEnvironment& environment);
+
+using PassObserver = std::function<void(std::string_view pass, const Plan& plan)>;
+
+// UserError: sizes that do not divide, naming the nearest that do.
+Plan plan_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const PassObserver& observer = nullptr);
+
+}  // namespace mw

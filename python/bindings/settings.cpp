@@ -1,0 +1,51 @@
+#include "settings.h"
+
+#include <pybind11/stl.h>
+
+#include "base/error.h"
+#include "config/model_config_json.h"
+
+namespace mw {
+
+ModelConfig config_from(const std::string& text) { return parse_model_config(text, "model configuration"); }
+
+DType compute_dtype(const std::string& name) {
+  const DType dtype = parse_dtype(name);
+  if (dtype != DType::kF32 && dtype != DType::kBF16)
+    throw UserError("dtype '" + name + "' cannot be computed in; expected float32 or bfloat16");
+  return dtype;
+}
+
+Mesh make_mesh(const std::map<std::string, int64_t>& axes) { return Mesh({axes.begin(), axes.end()}); }
+
+Rules make_rules(const py::object& rules) {
+  if (rules.is_none()) return default_rules();
+  if (py::isinstance<py::str>(rules)) return named_rules(py::cast<std::string>(rules));
+  const auto read = [&](const char* table) {
+    RuleTable rows;
+    for (const auto& row : py::cast<std::vector<std::string>>(rules[table])) rows.push_back(parse_rule(row));
+    return rows;
+  };
+  return {read("compute"), read("parameters"), read("gradients"), read("optimizer")};
+}
+
+SessionOptions session_options(const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads) {
+  return {.dtype = compute_dtype(dtype), .mesh = make_mesh(mesh), .rules = make_rules(rules), .threads = threads};
+}
+
+OptimizerConfig optimizer_config(const py::dict& fields) {
+  OptimizerConfig config;
+  const auto number = [&](const char* key, double& value) {
+    if (fields.contains(key)) value = py::cast<double>(fields[key]);
+  };
+  if (fields.contains("kind")) config.kind = py::cast<std::string>(fields["kind"]);
+  number("beta1", config.beta1);
+  number("beta2", config.beta2);
+  number("eps", config.eps);
+  number("weight_decay", config.weight_decay);
+  number("momentum", config.momentum);
+  number("clip", config.clip);
+  return config;
+}
+
+}  // namespace mw

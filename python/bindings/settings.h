@@ -1,0 +1,24 @@
+// The settings that Python hands over, as the core's structs.
+#pragma once
+#include <pybind11/pybind11.h>
+
+#include <map>
+#include <string>
+
+#include "models/model_config.h"
+#include "optim/optimizer.h"
+#include "session/session.h"
+
+namespace mw {
+namespace py = pybind11;
+
+ModelConfig config_from(const std::string& text);
+// "float32" or "bfloat16"; UserError for a dtype that cannot be computed in.
+DType compute_dtype(const std::string& name);
+Mesh make_mesh(const std::map<std::string, int64_t>& axes);
+// None, the name of a set of rules, or a dict of four tables of rows.
+Rules make_rules(const py::object& rules);
+SessionOptions session_options(const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads);
+OptimizerConfig optimizer_config(const py::dict& fields);
+
+}  // namespace mw
