@@ -281,6 +281,8 @@ def caller() -> str:
 
 @lru_cache(maxsize=256)
 def _shown_path(file: str) -> str:
+    if "ipykernel_" in file:  # a cell of a notebook stands in a file of the kernel's own
+        return "cell"
     near = os.path.relpath(file) if os.path.isabs(file) else file
     return file if near.startswith("..") else near
 

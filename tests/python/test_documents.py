@@ -1,4 +1,6 @@
-"""The examples in README.md and docs/recipes: command lines parse, and what a reader would copy runs, with fewer steps and a smaller model."""
+"""The examples in README.md and docs/recipes: command lines parse, and what a reader would copy runs,
+with fewer steps and a smaller model.
+"""
 
 import re
 import shlex
