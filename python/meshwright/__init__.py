@@ -94,12 +94,14 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name == "ops":
-        return import_module("meshwright.ops")
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'meshwright' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for granted
+
+    def __getattr__(name: str) -> Any:
+        if name == "ops":
+            return import_module("meshwright.ops")
+        if name in _LAZY:
+            return getattr(import_module(_LAZY[name]), name)
+        raise AttributeError(f"module 'meshwright' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
