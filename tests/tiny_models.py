@@ -62,7 +62,7 @@ def write_data(folder: Path, tokens: int = 4000, vocab: int = VOCAB) -> Path:
 def weights_of(model: mw.Model) -> dict[str, np.ndarray]:
     """Whole tensors by name: the FP32 masters where there are some."""
     session = model._session
-    return {name: session.read_parameter(name, "float32", True) for name in model.state_dict()}
+    return {name: session.read_tensor(name, "float32", True) for name in model.state_dict()}
 
 
 def states_of(trainer: mw.Trainer) -> dict[str, np.ndarray]:

@@ -97,39 +97,56 @@ void read_rope(RopeConfig& rope, const json& object, const JsonPlace& place) {
   if (const json* share = present(object, "partial_rotary_factor")) json_number(*share, place.at("partial_rotary_factor"), 1, 1);
 }
 
-UserError mixed_windows(const JsonPlace& place) {
-  return UserError(place.text() +
-                   ": expected all layers alike, found some with a sliding window and some without, which no family here has");
+// The shortest list that repeats to `kinds`.
+std::vector<std::string> period_of(const std::vector<std::string>& kinds) {
+  for (size_t period = 1; period < kinds.size(); ++period) {
+    bool repeats = true;
+    for (size_t i = period; i < kinds.size() && repeats; ++i) repeats = kinds[i] == kinds[i - period];
+    if (repeats) return {kinds.begin(), kinds.begin() + static_cast<std::ptrdiff_t>(period)};
+  }
+  return kinds;
 }
 
-int64_t count_sliding(const json& layer_types, int64_t num_layers, const JsonPlace& place) {
-  if (!layer_types.is_array() || static_cast<int64_t>(layer_types.size()) != num_layers) {
-    refuse_json(place, "a list of " + std::to_string(num_layers) + " kinds, one per layer", layer_types);
+// One kind of transformers per layer: "full_attention", "sliding_attention", "chunked_attention".
+std::vector<std::string> read_layer_types(const json& value, int64_t num_layers, const JsonPlace& place) {
+  if (!value.is_array() || static_cast<int64_t>(value.size()) != num_layers)
+    refuse_json(place, "a list of " + std::to_string(num_layers) + " kinds, one per layer", value);
+  std::vector<std::string> kinds;
+  for (size_t i = 0; i < value.size(); ++i) {
+    const std::string kind =
+        json_choice(value[i], place.at(std::to_string(i)), {"full_attention", "sliding_attention", "chunked_attention"});
+    kinds.push_back(kind == "full_attention" ? "global" : kind == "sliding_attention" ? "sliding" : "chunked");
   }
-  int64_t count = 0;
-  for (size_t i = 0; i < layer_types.size(); ++i) {
-    if (json_choice(layer_types[i], place.at(std::to_string(i)), {"full_attention", "sliding_attention"}) == "sliding_attention") ++count;
-  }
-  if (count != 0 && count != num_layers) throw mixed_windows(place);
-  return count;
+  return kinds;
 }
 
-// One window for all layers, or none: what sliding_window, layer_types, use_sliding_window and max_window_layers say together.
+// Which layers have a window: what sliding_window, layer_types, use_sliding_window and max_window_layers say together.
 void read_window(ModelConfig& config, const json& object, const JsonPlace& place) {
-  if (object.contains("sliding_window")) set_model_field(config, "sliding_window", object.at("sliding_window"), place.at("sliding_window"));
-  if (config.family == "mistral") return;  // its class looks at nothing else
+  AttentionPattern& pattern = config.attention_pattern;
+  if (object.contains("sliding_window"))
+    set_model_field(config, "attention_pattern.sliding_window", object.at("sliding_window"), place.at("sliding_window"));
+  if (config.family == "mistral") {  // its class looks at nothing else
+    pattern.layer_kinds = {pattern.sliding_window > 0 ? "sliding" : "global"};
+    return;
+  }
+  std::vector<std::string> kinds(static_cast<size_t>(config.num_layers), "global");
   if (const json* layer_types = present(object, "layer_types")) {
-    const int64_t num_sliding = count_sliding(*layer_types, config.num_layers, place.at("layer_types"));
-    if (num_sliding > 0 && config.sliding_window == 0)
-      throw UserError(place.text() + ": layer_types has 'sliding_attention', but sliding_window is null or absent");
-    if (num_sliding == 0) config.sliding_window = 0;
+    kinds = read_layer_types(*layer_types, config.num_layers, place.at("layer_types"));
   } else if (config.family == "qwen3") {
     const json* used = present(object, "use_sliding_window");
     const json* num_full = present(object, "max_window_layers");
     const int64_t full = num_full ? json_integer(*num_full, place.at("max_window_layers"), 0, int64_t{1} << 31) : 28;
-    if (!used || !json_flag(*used, place.at("use_sliding_window")) || full >= config.num_layers) config.sliding_window = 0;
-    if (config.sliding_window > 0 && full > 0) throw mixed_windows(place.at("max_window_layers"));
+    if (used && json_flag(*used, place.at("use_sliding_window")) && pattern.sliding_window > 0) {
+      for (int64_t i = full; i < config.num_layers; ++i) kinds[static_cast<size_t>(i)] = "sliding";
+    }
+  } else if (pattern.sliding_window > 0) {
+    kinds.assign(kinds.size(), "sliding");
   }
+  const bool slides = std::find(kinds.begin(), kinds.end(), "sliding") != kinds.end();
+  if (slides && pattern.sliding_window == 0)
+    throw UserError(place.text() + ": layer_types has 'sliding_attention', but sliding_window is null or absent");
+  if (!slides) pattern.sliding_window = 0;
+  pattern.layer_kinds = period_of(kinds);
 }
 
 // ".../qwen3-tiny/config.json" is called after its folder.
@@ -269,14 +286,19 @@ std::string huggingface_config_text(const ModelConfig& config, DType dtype) {
   }
   write_rope(out, config.rope);
   write_tokens(out, config);
-  const bool window = config.sliding_window > 0;
+  const AttentionPattern& pattern = config.attention_pattern;
+  const bool window = pattern.sliding_window > 0;
   if (family.has_attention_bias) out["attention_bias"] = config.bias.qkv;
   if (family.has_mlp_bias) out["mlp_bias"] = config.bias.mlp;
-  if (family.has_window) out["sliding_window"] = window ? json(config.sliding_window) : json(nullptr);
+  const bool can_slide = contains(family.layer_kinds, "sliding");
+  if (can_slide) out["sliding_window"] = window ? json(pattern.sliding_window) : json(nullptr);
   if (family.name == "qwen3") {
     out["use_sliding_window"] = window;
-    out["max_window_layers"] = window ? 0 : config.num_layers;
-    out["layer_types"] = std::vector<std::string>(static_cast<size_t>(config.num_layers), window ? "sliding_attention" : "full_attention");
+    std::vector<std::string> types;
+    for (int64_t i = 0; i < config.num_layers; ++i)
+      types.push_back(config.layer_kind(i) == "sliding" ? "sliding_attention" : "full_attention");
+    out["max_window_layers"] = std::find(types.begin(), types.end(), "sliding_attention") - types.begin();
+    out["layer_types"] = types;
   }
   return out.dump(2) + "\n";
 }

@@ -20,6 +20,7 @@ const std::map<std::string, std::string>& llama_keys() {
       {"tie_word_embeddings", "tie_embeddings"},
       {"mlp_bias", "bias.mlp"},
       {"rope_theta", "rope.theta"},
+      {"sliding_window", "attention_pattern.sliding_window"},
       {"bos_token_id", "bos_token_id"},
       {"eos_token_id", "eos_token_id"},
       {"pad_token_id", "pad_token_id"},
@@ -41,7 +42,7 @@ ModelConfig mistral_defaults() {
   ModelConfig c = llama_defaults();
   c.num_kv_heads = 8;
   c.max_position_embeddings = 131072;
-  c.sliding_window = 4096;
+  c.attention_pattern.sliding_window = 4096;
   return c;
 }
 
@@ -52,7 +53,7 @@ ModelConfig qwen3_defaults() {
   c.max_position_embeddings = 32768;
   c.norm_epsilon = 1e-6;
   c.qk_norm = QkNorm{};
-  c.sliding_window = 4096;
+  c.attention_pattern.sliding_window = 4096;
   return c;
 }
 

@@ -1,5 +1,6 @@
 #include "config/model_config_json.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -17,13 +18,47 @@ using nlohmann::ordered_json;
 constexpr int64_t kMostSize = int64_t{1} << 24, kMostPositions = int64_t{1} << 31, kMostTokenId = int64_t{1} << 31;
 constexpr int64_t kMostLayers = 10000, kMostHeads = 65536;
 
+// null is `none`.
+template <typename T>
+Field<T> optional_number_field(std::string name, std::optional<double> T::* member, double least, double most) {
+  return {.name = std::move(name),
+          .read =
+              [=](T& t, const json& value, const JsonPlace& place) {
+                t.*member = value.is_null() ? std::nullopt : std::optional(json_number(value, place, least, most));
+              },
+          .write = [=](const T& t) { return t.*member ? ordered_json(*(t.*member)) : ordered_json(nullptr); }};
+}
+
+// null is 0.
+template <typename T>
+Field<T> nullable_number_field(std::string name, double T::* member, double most) {
+  return {.name = std::move(name),
+          .read = [=](T& t, const json& value,
+                      const JsonPlace& place) { t.*member = value.is_null() ? 0 : json_number(value, place, 0, most); },
+          .write = [=](const T& t) { return t.*member != 0 ? ordered_json(t.*member) : ordered_json(nullptr); }};
+}
+
+template <typename T>
+Field<T> nullable_integer_field(std::string name, int64_t T::* member, int64_t most) {
+  return {.name = std::move(name),
+          .read = [=](T& t, const json& value,
+                      const JsonPlace& place) { t.*member = value.is_null() ? 0 : json_integer(value, place, 0, most); },
+          .write = [=](const T& t) { return t.*member != 0 ? ordered_json(t.*member) : ordered_json(nullptr); }};
+}
+
 const FieldTable<RopeScaling>& scaling_fields() {
   static const FieldTable<RopeScaling> table{
-      choice_field("kind", &RopeScaling::kind, {"none", "linear", "llama3"}),
+      choice_field("kind", &RopeScaling::kind, {"none", "linear", "llama3", "yarn"}),
       number_field("factor", &RopeScaling::factor, 1, 1e6),
       number_field("low_frequency_factor", &RopeScaling::low_frequency_factor, 1e-6, 1e6),
       number_field("high_frequency_factor", &RopeScaling::high_frequency_factor, 1e-6, 1e6),
       integer_field("original_max_position_embeddings", &RopeScaling::original_max_position_embeddings, 1, kMostPositions),
+      number_field("beta_fast", &RopeScaling::beta_fast, 1e-6, 1e6),
+      number_field("beta_slow", &RopeScaling::beta_slow, 1e-6, 1e6),
+      flag_field("truncate", &RopeScaling::truncate),
+      nullable_number_field("mscale", &RopeScaling::mscale, 1e3),
+      nullable_number_field("mscale_all_dim", &RopeScaling::mscale_all_dim, 1e3),
+      optional_number_field("attention_factor", &RopeScaling::attention_factor, 1e-6, 1e6),
   };
   return table;
 }
@@ -31,10 +66,117 @@ const FieldTable<RopeScaling>& scaling_fields() {
 const FieldTable<RopeConfig>& rope_fields() {
   static const FieldTable<RopeConfig> table{
       number_field("theta", &RopeConfig::theta, 1, 1e12),
+      optional_number_field("local_theta", &RopeConfig::local_theta, 1, 1e12),
       object_field("scaling", &RopeConfig::scaling, scaling_fields()),
       choice_field("pair_layout_in_hf_weights", &RopeConfig::pair_layout_in_hf_weights, {"half_split", "interleaved"}),
   };
   return table;
+}
+
+const FieldTable<MlaConfig>& mla_fields() {
+  static const FieldTable<MlaConfig> table{
+      nullable_integer_field("q_lora_rank", &MlaConfig::q_lora_rank, kMostSize),
+      integer_field("kv_lora_rank", &MlaConfig::kv_lora_rank, 1, kMostSize),
+      integer_field("qk_nope_head_dim", &MlaConfig::qk_nope_head_dim, 1, kMostHeads),
+      integer_field("qk_rope_head_dim", &MlaConfig::qk_rope_head_dim, 2, kMostHeads),
+      integer_field("v_head_dim", &MlaConfig::v_head_dim, 1, kMostHeads),
+  };
+  return table;
+}
+
+const FieldTable<MoeConfig>& moe_fields() {
+  static const FieldTable<MoeConfig> table{
+      integer_field("num_experts", &MoeConfig::num_experts, 1, kMostHeads),
+      integer_field("experts_per_token", &MoeConfig::experts_per_token, 1, kMostHeads),
+      nullable_integer_field("num_shared_experts", &MoeConfig::num_shared_experts, kMostHeads),
+      nullable_integer_field("shared_expert_mlp_dim", &MoeConfig::shared_expert_mlp_dim, kMostSize),
+      integer_field("first_dense_layers", &MoeConfig::first_dense_layers, 0, kMostLayers),
+      integer_field("moe_layer_step", &MoeConfig::moe_layer_step, 1, kMostLayers),
+      choice_field("routing_score", &MoeConfig::routing_score, {"softmax", "sigmoid", "softmax_of_top_k"}),
+      flag_field("routing_selection_bias", &MoeConfig::routing_selection_bias),
+      flag_field("normalize_topk_weights", &MoeConfig::normalize_topk_weights),
+      number_field("routed_scaling_factor", &MoeConfig::routed_scaling_factor, 1e-6, 1e6),
+      integer_field("num_expert_groups", &MoeConfig::num_expert_groups, 1, kMostHeads),
+      integer_field("groups_selected", &MoeConfig::groups_selected, 1, kMostHeads),
+      choice_field("group_score", &MoeConfig::group_score, {"max", "top2_sum"}),
+      choice_field("weight_applied_to", &MoeConfig::weight_applied_to, {"expert output", "expert input"}),
+      nullable_number_field("load_balance_loss_weight", &MoeConfig::load_balance_loss_weight, 1e6),
+  };
+  return table;
+}
+
+const FieldTable<VisionConfig>& vision_fields() {
+  static const FieldTable<VisionConfig> table{
+      choice_field("kind", &VisionConfig::kind, {"siglip", "llama4"}),
+      integer_field("image_size", &VisionConfig::image_size, 1, kMostHeads),
+      integer_field("patch_size", &VisionConfig::patch_size, 1, kMostHeads),
+      integer_field("channels", &VisionConfig::channels, 1, kMostHeads),
+      integer_field("hidden_dim", &VisionConfig::hidden_dim, 1, kMostSize),
+      integer_field("mlp_dim", &VisionConfig::mlp_dim, 1, kMostSize),
+      integer_field("num_layers", &VisionConfig::num_layers, 1, kMostLayers),
+      integer_field("num_heads", &VisionConfig::num_heads, 1, kMostHeads),
+      integer_field("tokens_per_image", &VisionConfig::tokens_per_image, 1, kMostSize),
+      nullable_integer_field("projector_input_dim", &VisionConfig::projector_input_dim, kMostSize),
+      nullable_integer_field("projector_output_dim", &VisionConfig::projector_output_dim, kMostSize),
+      number_field("norm_epsilon", &VisionConfig::norm_epsilon, 1e-12, 1),
+  };
+  return table;
+}
+
+const FieldTable<TemperatureTuning>& temperature_fields() {
+  static const FieldTable<TemperatureTuning> table{
+      number_field("floor_scale", &TemperatureTuning::floor_scale, 1, 1e12),
+      number_field("scale", &TemperatureTuning::scale, 0, 1e6),
+  };
+  return table;
+}
+
+void read_layer_kinds(AttentionPattern& pattern, const json& value, const JsonPlace& place) {
+  if (!value.is_array() || value.empty() || value.size() > static_cast<size_t>(kMostLayers))
+    refuse_json(place, "a list of one kind per layer of the pattern's period", value);
+  pattern.layer_kinds.clear();
+  for (size_t i = 0; i < value.size(); ++i) {
+    pattern.layer_kinds.push_back(
+        json_choice(value[i], place.at(std::to_string(i)), {"global", "sliding", "chunked", "global_without_rope"}));
+  }
+}
+
+// Whoever sets or removes the window of a model whose layers are alike means all layers.
+void read_window(AttentionPattern& pattern, const json& value, const JsonPlace& place) {
+  pattern.sliding_window = value.is_null() ? 0 : json_integer(value, place, 1, kMostPositions);
+  const auto all = [&](const char* kind) {
+    return std::all_of(pattern.layer_kinds.begin(), pattern.layer_kinds.end(), [&](const std::string& k) { return k == kind; });
+  };
+  if (pattern.sliding_window > 0 && all("global")) pattern.layer_kinds = {"sliding"};
+  if (pattern.sliding_window == 0)
+    std::replace(pattern.layer_kinds.begin(), pattern.layer_kinds.end(), std::string("sliding"), std::string("global"));
+}
+
+const FieldTable<AttentionPattern>& pattern_fields() {
+  static const FieldTable<AttentionPattern> table{
+      Field<AttentionPattern>{
+          .name = "layer_kinds", .read = read_layer_kinds, .write = [](const AttentionPattern& p) { return ordered_json(p.layer_kinds); }},
+      Field<AttentionPattern>{
+          .name = "sliding_window",
+          .read = read_window,
+          .write = [](const AttentionPattern& p) { return p.sliding_window > 0 ? ordered_json(p.sliding_window) : ordered_json(nullptr); }},
+      nullable_integer_field("chunk_size", &AttentionPattern::chunk_size, kMostPositions),
+  };
+  return table;
+}
+
+// null is "none"; an object sets the fields that it has, beginning with the defaults where there was none.
+template <typename Inner>
+Field<ModelConfig> optional_object_field(std::string name, std::optional<Inner> ModelConfig::* member, const FieldTable<Inner>& table) {
+  return {.name = std::move(name),
+          .read =
+              [=, &table](ModelConfig& c, const json& value, const JsonPlace& place) {
+                if (value.is_null()) return (c.*member).reset();
+                Inner inner = (c.*member).value_or(Inner{});
+                read_object(inner, value, table, place);
+                c.*member = inner;
+              },
+          .write = [=, &table](const ModelConfig& c) { return c.*member ? write_object(*(c.*member), table) : ordered_json(nullptr); }};
 }
 
 const FieldTable<BiasConfig>& bias_fields() {
@@ -47,7 +189,8 @@ const FieldTable<BiasConfig>& bias_fields() {
 }
 
 const FieldTable<QkNorm>& qk_norm_fields() {
-  static const FieldTable<QkNorm> table{number_field("epsilon", &QkNorm::epsilon, 1e-12, 1)};
+  static const FieldTable<QkNorm> table{choice_field("kind", &QkNorm::kind, {"rms", "l2"}),
+                                        number_field("epsilon", &QkNorm::epsilon, 1e-12, 1)};
   return table;
 }
 
@@ -56,13 +199,6 @@ void read_family(ModelConfig& config, const json& value, const JsonPlace& place)
   config.family = family.name;
   config.hf_architecture = family.hf_architecture;
   config.hf_model_type = family.hf_model_type;
-}
-
-void read_qk_norm(ModelConfig& config, const json& value, const JsonPlace& place) {
-  if (value.is_null()) return config.qk_norm.reset();
-  QkNorm norm = config.qk_norm.value_or(QkNorm{});
-  read_object(norm, value, qk_norm_fields(), place);
-  config.qk_norm = norm;
 }
 
 // null and "head_dim^-0.5" are 1/sqrt(head_dim); "256^-0.5" and 0.0625 are themselves.
@@ -79,10 +215,6 @@ void read_attention_scale(ModelConfig& config, const json& value, const JsonPlac
     if (!value.is_number() || value.get<double>() <= 0) refuse_json(place, expected, value);
     config.attention_scale = value.get<double>();
   }
-}
-
-void read_window(ModelConfig& config, const json& value, const JsonPlace& place) {
-  config.sliding_window = value.is_null() ? 0 : json_integer(value, place, 1, kMostPositions);
 }
 
 // One id or a list of them.
@@ -138,17 +270,25 @@ const FieldTable<ModelConfig>& model_fields() {
       integer_field("head_dim", &C::head_dim, 1, kMostHeads, true),
       integer_field("vocab_size", &C::vocab_size, 1, kMostTokenId, true),
       integer_field("max_position_embeddings", &C::max_position_embeddings, 1, kMostPositions, true),
-      choice_field("activation", &C::activation, {"silu", "gelu_tanh", "gelu_erf", "relu"}),
+      nullable_integer_field("moe_mlp_dim", &C::moe_mlp_dim, kMostSize),
+      choice_field("activation", &C::activation, {"silu", "gelu_tanh", "gelu_erf", "relu", "clamped_swiglu"}),
+      number_field("activation_clamp_limit", &C::activation_clamp_limit, 1e-6, 1e6),
+      number_field("activation_alpha", &C::activation_alpha, 1e-6, 1e6),
       number_field("norm_epsilon", &C::norm_epsilon, 1e-12, 1),
-      own_field("qk_norm", read_qk_norm,
-                [](const C& c) { return c.qk_norm ? write_object(*c.qk_norm, qk_norm_fields()) : ordered_json(nullptr); }),
+      optional_object_field("qk_norm", &C::qk_norm, qk_norm_fields()),
       own_field("attention_scale", read_attention_scale,
                 [](const C& c) { return c.attention_scale ? ordered_json(*c.attention_scale) : ordered_json("head_dim^-0.5"); }),
       object_field("rope", &C::rope, rope_fields()),
       flag_field("tie_embeddings", &C::tie_embeddings),
-      own_field("sliding_window", read_window,
-                [](const C& c) { return c.sliding_window > 0 ? ordered_json(c.sliding_window) : ordered_json(nullptr); }),
+      nullable_number_field("attention_logit_softcap", &C::attention_logit_softcap, 1e9),
+      nullable_number_field("final_logit_softcap", &C::final_logit_softcap, 1e9),
+      object_field("attention_pattern", &C::attention_pattern, pattern_fields()),
+      optional_object_field("temperature_tuning", &C::temperature_tuning, temperature_fields()),
       object_field("bias", &C::bias, bias_fields()),
+      optional_object_field("mla", &C::mla, mla_fields()),
+      optional_object_field("moe", &C::moe, moe_fields()),
+      nullable_integer_field("mtp_layers", &C::mtp_layers, kMostLayers),
+      optional_object_field("vision", &C::vision, vision_fields()),
       token_field("bos_token_id", &C::bos_token_id),
       own_field("eos_token_id", read_eos, write_eos),
       token_field("pad_token_id", &C::pad_token_id),

@@ -49,7 +49,8 @@ void stage_inputs(const Plan& plan, RankMemory& memory, const Mesh& mesh, int64_
     std::vector<int64_t> start = shard_start(buffer.global_type, buffer.layout, mesh, rank);
     if (!start.empty()) start[0] += row.microbatch * buffer.global_type.dims[0].size;
     std::byte* to = memory.carried.data() + row.carried_copy * plan.carried_bytes + buffer.offset;
-    copy_block_out(whole_batch(buffer, microbatches), static_cast<const std::byte*>(inputs.at(buffer.name).data), start, buffer.type, to);
+    copy_shared(Block::whole(whole_batch(buffer, microbatches)), static_cast<const std::byte*>(inputs.at(buffer.name).data),
+                {buffer.type, start}, to);
   }
 }
 
@@ -136,21 +137,21 @@ void Engine::forget_kept(const std::string& prefix) {
   for (const auto& memory : memory_) memory->kept.erase_prefix(prefix);
 }
 
-void Engine::write_kept(const std::string& name, const void* whole) {
+Block Engine::shard(const Buffer& buffer, size_t rank) const {
+  return {buffer.type, shard_start(buffer.global_type, buffer.layout, options_.mesh, static_cast<int64_t>(rank))};
+}
+
+void Engine::write_kept(const std::string& name, const Block& block, const void* data) {
   for (size_t r = 0; r < memory_.size(); ++r) {
     const KeptStore::Entry& entry = memory_[r]->kept.get(name);
-    const Buffer& b = entry.buffer;
-    copy_block_out(b.global_type, static_cast<const std::byte*>(whole),
-                   shard_start(b.global_type, b.layout, options_.mesh, static_cast<int64_t>(r)), b.type, entry.data);
+    copy_shared(block, static_cast<const std::byte*>(data), shard(entry.buffer, r), entry.data);
   }
 }
 
-void Engine::read_kept(const std::string& name, void* whole) const {
+void Engine::read_kept(const std::string& name, const Block& block, void* data) const {
   for (size_t r = 0; r < memory_.size(); ++r) {
     const KeptStore::Entry& entry = memory_[r]->kept.get(name);
-    const Buffer& b = entry.buffer;
-    copy_block_in(b.global_type, static_cast<std::byte*>(whole),
-                  shard_start(b.global_type, b.layout, options_.mesh, static_cast<int64_t>(r)), b.type, entry.data);
+    copy_shared(shard(entry.buffer, r), entry.data, block, static_cast<std::byte*>(data));
   }
 }
 

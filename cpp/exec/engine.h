@@ -16,6 +16,7 @@
 #include "comm/threads.h"
 #include "exec/cpu/executor.h"
 #include "exec/memory.h"
+#include "exec/shards.h"
 #include "ir/plan.h"
 
 namespace mw {
@@ -59,11 +60,13 @@ class Engine {
   using OpObserver = std::function<void(int64_t rank, const Program&, const Op&, const cpu::KernelRun&)>;
   void observe(LoadedPlan& loaded, OpObserver observer);
 
-  // Kept buffers (parameters, optimizer state) as whole arrays; the types must agree.
+  // Kept buffers (parameters, optimizer state): blocks of the whole array; the types must agree.
   bool has_kept(const std::string& name) const { return memory_[0]->kept.find(name) != nullptr; }
   const Buffer& kept_buffer(const std::string& name) const { return memory_[0]->kept.get(name).buffer; }
-  void write_kept(const std::string& name, const void* whole);
-  void read_kept(const std::string& name, void* whole) const;
+  void write_kept(const std::string& name, const Block& block, const void* data);
+  void read_kept(const std::string& name, const Block& block, void* data) const;
+  void write_kept(const std::string& name, const void* whole) { write_kept(name, Block::whole(kept_buffer(name).global_type), whole); }
+  void read_kept(const std::string& name, void* whole) const { read_kept(name, Block::whole(kept_buffer(name).global_type), whole); }
   // Allocates buffers that no Plan names yet (weights before the first run).
   void ensure_kept(const std::vector<Buffer>& buffers);
 
@@ -78,6 +81,8 @@ class Engine {
   RankMemory& memory(int64_t rank) { return *memory_.at(static_cast<size_t>(rank)); }
 
  private:
+  Block shard(const Buffer& buffer, size_t rank) const;
+
   EngineOptions options_;
   ThreadWorld world_;
   std::vector<std::unique_ptr<RankMemory>> memory_;

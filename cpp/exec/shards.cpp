@@ -1,48 +1,11 @@
 #include "exec/shards.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/error.h"
 
 namespace mw {
-namespace {
-
-// Visits the contiguous runs of a block: body(offset in the whole array, offset in the block, bytes).
-template <typename Body>
-void for_each_run(const Type& whole, const std::vector<int64_t>& start, const Type& local, Body body) {
-  MW_CHECK(whole.rank() == local.rank(), "a block of ", to_string(local), " of ", to_string(whole));
-  const int64_t element = dtype_bytes(whole.dtype);
-  const size_t rank = static_cast<size_t>(whole.rank());
-  if (local.elements() == 0) return;
-  // Inner dims that are whole join the run.
-  size_t inner = rank;
-  int64_t run = 1;
-  while (inner > 0) {
-    --inner;
-    run *= local.dims[inner].size;
-    if (local.dims[inner].size != whole.dims[inner].size) break;
-  }
-  const std::vector<int64_t> strides = whole.strides();
-  std::vector<int64_t> index(inner, 0);
-  int64_t at = 0;
-  for (size_t d = 0; d < rank; ++d) at += start[d] * strides[d];
-  for (int64_t block = 0;; block += run) {
-    body(at * element, block * element, run * element);
-    size_t d = inner;
-    while (d > 0) {
-      --d;
-      at += strides[d];
-      if (++index[d] < local.dims[d].size) break;
-      at -= strides[d] * local.dims[d].size;
-      index[d] = 0;
-      if (d == 0) return;
-    }
-    if (inner == 0) return;
-  }
-}
-
-}  // namespace
-
 std::vector<int64_t> shard_start(const Type& global, const Layout& layout, const Mesh& mesh, int64_t rank) {
   std::vector<int64_t> start;
   for (const Dim& dim : global.dims) {
@@ -54,14 +17,45 @@ std::vector<int64_t> shard_start(const Type& global, const Layout& layout, const
   return start;
 }
 
-void copy_block_out(const Type& whole, const std::byte* from, const std::vector<int64_t>& start, const Type& local, std::byte* to) {
-  for_each_run(whole, start, local,
-               [&](int64_t w, int64_t b, int64_t bytes) { std::memcpy(to + b, from + w, static_cast<size_t>(bytes)); });
-}
-
-void copy_block_in(const Type& whole, std::byte* to, const std::vector<int64_t>& start, const Type& local, const std::byte* from) {
-  for_each_run(whole, start, local,
-               [&](int64_t w, int64_t b, int64_t bytes) { std::memcpy(to + w, from + b, static_cast<size_t>(bytes)); });
+void copy_shared(const Block& from_block, const std::byte* from, const Block& to_block, std::byte* to) {
+  const size_t rank = from_block.type.dims.size();
+  MW_CHECK(to_block.type.dims.size() == rank && from_block.type.dtype == to_block.type.dtype, to_string(from_block.type), " and ",
+           to_string(to_block.type), " are not blocks of one array");
+  const std::vector<int64_t> from_strides = from_block.type.strides(), to_strides = to_block.type.strides();
+  std::vector<int64_t> sizes(rank);
+  int64_t from_at = 0, to_at = 0;
+  for (size_t d = 0; d < rank; ++d) {
+    const int64_t from_start = from_block.start[d], to_start = to_block.start[d], begin = std::max(from_start, to_start);
+    sizes[d] = std::min(from_start + from_block.type.dims[d].size, to_start + to_block.type.dims[d].size) - begin;
+    if (sizes[d] <= 0) return;
+    from_at += (begin - from_start) * from_strides[d];
+    to_at += (begin - to_start) * to_strides[d];
+  }
+  // Inner dims that are whole in both join the run.
+  size_t outer = rank;
+  int64_t run = 1;
+  while (outer > 0) {
+    --outer;
+    run *= sizes[outer];
+    if (sizes[outer] != from_block.type.dims[outer].size || sizes[outer] != to_block.type.dims[outer].size) break;
+  }
+  const int64_t element = dtype_bytes(from_block.type.dtype);
+  std::vector<int64_t> index(outer, 0);
+  while (true) {
+    std::memcpy(to + to_at * element, from + from_at * element, static_cast<size_t>(run * element));
+    size_t d = outer;
+    while (d > 0) {
+      --d;
+      from_at += from_strides[d];
+      to_at += to_strides[d];
+      if (++index[d] < sizes[d]) break;
+      from_at -= from_strides[d] * sizes[d];
+      to_at -= to_strides[d] * sizes[d];
+      index[d] = 0;
+      if (d == 0) return;
+    }
+    if (outer == 0) return;
+  }
 }
 
 }  // namespace mw

@@ -11,8 +11,14 @@ namespace mw {
 // First index of the rank's shard along each dim of `global`.
 std::vector<int64_t> shard_start(const Type& global, const Layout& layout, const Mesh& mesh, int64_t rank);
 
-// Copies the block [start, start + local) of a row-major array of type `whole` to a contiguous one, and back.
-void copy_block_out(const Type& whole, const std::byte* from, const std::vector<int64_t>& start, const Type& local, std::byte* to);
-void copy_block_in(const Type& whole, std::byte* to, const std::vector<int64_t>& start, const Type& local, const std::byte* from);
+// A block of a row-major array: `type` has the array's dims with the block's sizes, `start` is where it begins in the whole.
+struct Block {
+  Type type;
+  std::vector<int64_t> start;
+  static Block whole(const Type& type) { return {type, std::vector<int64_t>(type.dims.size(), 0)}; }
+};
+
+// Copies what two blocks of one array share, from one dense block to the other.
+void copy_shared(const Block& from_block, const std::byte* from, const Block& to_block, std::byte* to);
 
 }  // namespace mw

@@ -6,11 +6,7 @@
 
 namespace mw {
 
-// out[i] is element first + i of the whole tensor, row-major.
-void fill_initial(const ParameterSpec& parameter, uint64_t seed, int64_t first, std::span<float> out);
-
-// The slice that starts at `start` and has the sizes `sizes`, one entry per dim of parameter.type, row-major.
-void fill_initial_slice(const ParameterSpec& parameter, uint64_t seed, const std::vector<int64_t>& start, const std::vector<int64_t>& sizes,
-                        std::span<float> out);
+// out[i] is element first + i of `tensor`, one of the parameter's, row-major.
+void fill_initial(const ParameterSpec& parameter, const std::string& tensor, uint64_t seed, int64_t first, std::span<float> out);
 
 }  // namespace mw

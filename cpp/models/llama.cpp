@@ -31,10 +31,10 @@ GatedMlpWeights mlp_weights(const ParameterSet& w, const std::string& at) {
           .down_bias = w.find(at + "down_proj.bias")};
 }
 
-AttentionSettings attention_settings(const ModelConfig& config) {
+AttentionSettings attention_settings(const ModelConfig& config, int64_t layer) {
   const RopeScaling& scaling = config.rope.scaling;
   return {.scale = config.softmax_scale(),
-          .window = config.sliding_window,
+          .window = config.layer_kind(layer) == "sliding" ? config.attention_pattern.sliding_window : 0,
           .norm_epsilon = config.norm_epsilon,
           .rope = {.theta = config.rope.theta,
                    .pairing = config.rope.pair_layout_in_hf_weights == "interleaved" ? "interleaved" : "half",
@@ -45,47 +45,21 @@ AttentionSettings attention_settings(const ModelConfig& config) {
                    .original_positions = scaling.original_max_position_embeddings}};
 }
 
-Tensor decoder_layer(Tensor x, const ModelConfig& config, const ParameterSet& w, const std::string& at, const Tokens& tokens) {
+Tensor decoder_layer(Tensor x, const ModelConfig& config, const ParameterSet& w, int64_t layer, const Tokens& tokens) {
+  const std::string at = "model.layers." + std::to_string(layer) + ".";
   const Tensor h = scaled_rms_norm("input_norm", x, w[at + "input_layernorm.weight"], config.norm_epsilon);
-  x = residual_add("residual", x, self_attention(h, attention_weights(w, at + "self_attn."), attention_settings(config), tokens));
+  x = residual_add("residual", x, self_attention(h, attention_weights(w, at + "self_attn."), attention_settings(config, layer), tokens));
   const Tensor g = scaled_rms_norm("post_attention_norm", x, w[at + "post_attention_layernorm.weight"], config.norm_epsilon);
   return residual_add("output", x, gated_mlp(g, mlp_weights(w, at + "mlp."), config.activation));
 }
-
-// Collects specs; every Hugging Face tensor is a matrix [out, in] or a vector [out] whose dims we name in finer grain.
-class SpecList {
- public:
-  explicit SpecList(DType dtype) : dtype_(dtype) {}
-
-  ParameterSpec& matrix(std::string name, std::vector<Dim> out, std::vector<Dim> in, double deviation = 0.02) {
-    std::vector<Dim> dims = out;
-    dims.insert(dims.end(), in.begin(), in.end());
-    list.push_back({.name = std::move(name),
-                    .type = {dtype_, dims},
-                    .hf_shape = {product(out), product(in)},
-                    .initial = Initial::kNormal,
-                    .deviation = deviation});
-    return list.back();
-  }
-  void vector(std::string name, std::vector<Dim> dims, Initial initial) {
-    list.push_back({.name = std::move(name), .type = {dtype_, dims}, .hf_shape = {product(dims)}, .initial = initial});
-  }
-
-  std::vector<ParameterSpec> list;
-
- private:
-  static int64_t product(const std::vector<Dim>& dims) { return Type{DType::kF32, dims}.elements(); }
-  DType dtype_;
-};
 
 }  // namespace
 
 Tensor llama_hidden(const ModelConfig& config, const ParameterSet& w, Tensor input_ids, const Tokens& tokens) {
   Tensor x = embed_tokens(w["model.embed_tokens.weight"], input_ids);
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    const std::string layer = "layers." + std::to_string(i);
-    const Scope scope(*x.builder, layer);
-    x = decoder_layer(x, config, w, "model." + layer + ".", tokens);
+    const Scope scope(*x.builder, "layers." + std::to_string(i));
+    x = decoder_layer(x, config, w, i, tokens);
   }
   return scaled_rms_norm("final_norm", x, w["model.norm.weight"], config.norm_epsilon);
 }
@@ -101,7 +75,9 @@ std::vector<ParameterSpec> llama_parameters(const ModelConfig& config, DType dty
   const double to_residual = 0.02 / std::sqrt(2.0 * static_cast<double>(config.num_layers));
 
   SpecList specs(dtype);
-  specs.matrix("model.embed_tokens.weight", {vocab}, {embed}).is_embedding = true;
+  ParameterSpec& table = specs.matrix("model.embed_tokens.weight", {vocab}, {embed});
+  table.is_embedding = true;
+  if (config.tie_embeddings) table.copies = {{"lm_head.weight"}};
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const std::string at = "model.layers." + std::to_string(i) + ".", attention = at + "self_attn.", feed_forward = at + "mlp.";
     const auto projection = [&](const std::string& name, const std::vector<Dim>& out, const std::vector<Dim>& in, bool bias,

@@ -18,12 +18,26 @@ struct ModelFamily {
   Tensor (*hidden)(const ModelConfig&, const ParameterSet&, Tensor input_ids, const Tokens&);
   // The output head [vocab, embed]; the embedding table when they are tied.
   Tensor (*head)(const ModelConfig&, const ParameterSet&);
+  // The class that holds an image encoder beside this model; "" without one.
+  std::string hf_multimodal_architecture{};
+  std::string hf_multimodal_model_type{};
   // What its class in transformers can express.
-  bool has_qk_norm = false;
-  bool has_window = false;
+  std::vector<std::string> layer_kinds{"global"};  // of these the attention pattern is made
+  bool one_layer_kind = true;                      // all layers alike
+  std::vector<std::string> rope_scalings{"none", "linear", "llama3", "yarn"};
+  std::string pair_layout = "half_split";
+  std::string qk_norm{};  // "": never, "rms", "l2"
+  bool qk_norm_optional = false;
   bool has_attention_bias = false;
   bool has_mlp_bias = false;
+  bool always_biased = false;  // bias everywhere, whatever the configuration says (GPT-2, GPT-OSS)
   bool heads_divide_embedding = false;
+  bool has_softcaps = false;
+  bool has_attention_scale = false;  // attention_scale may differ from head_dim^-0.5
+  bool has_experts = false;
+  bool has_mla = false;
+  bool has_mtp = false;
+  bool has_temperature_tuning = false;
 };
 
 // UserError naming the nearest family.

@@ -21,8 +21,9 @@ void check_microbatches(int64_t batch, int64_t microbatches) {
 
 std::vector<TrainedParameter> trained_parameters(const TrainPlanSpec& spec) {
   std::vector<TrainedParameter> list;
-  for (const ParameterSpec& p : model_parameters(spec.config, spec.dtype))
-    list.push_back({p.name, p.type, p.decays() || (spec.decay_embeddings && p.is_embedding)});
+  for (const ParameterSpec& p : model_parameters(spec.config, spec.dtype)) {
+    if (p.trained) list.push_back({p.name, p.type, p.decays() || (spec.decay_embeddings && p.is_embedding)});
+  }
   return list;
 }
 
@@ -41,7 +42,10 @@ BackendFacts cpu_backend(const cpu::KernelEnvironment& environment) {
 Plan plan_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const PassObserver& observer) {
   check_microbatches(spec.batch, spec.microbatches);
   Program forward = trace_loss(spec.config, {.batch = spec.batch / spec.microbatches, .seq = spec.seq, .dtype = spec.dtype});
-  Program update = trace_update(spec.optimizer, trained_parameters(spec));
+  const std::vector<TrainedParameter> trained = trained_parameters(spec);
+  std::vector<std::string> names;
+  for (const TrainedParameter& p : trained) names.push_back(p.name);
+  Program update = trace_update(spec.optimizer, trained);
   PlanOptions options;
   options.mesh = spec.mesh;
   options.rules = spec.rules;
@@ -49,7 +53,7 @@ Plan plan_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& en
   options.remat = spec.remat;
   options.backend = cpu_backend(environment);
   options.observer = observer;
-  return plan_training(std::move(forward), std::move(update), {}, options);
+  return plan_training(std::move(forward), std::move(update), names, options);
 }
 
 }  // namespace mw

@@ -53,9 +53,14 @@ Buffer kept_buffer(const std::string& name, BufferRole role, const Type& global,
 
 Session::Session(ModelConfig config, SessionOptions options) : config_(std::move(config)), options_(std::move(options)) {
   check_model_config(config_);
-  parameters_ = model_parameters(config_, options_.dtype);
+  set_parameters();
   engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads});
   allocate_parameters();
+}
+
+void Session::set_parameters() {
+  parameters_ = model_parameters(config_, options_.dtype);
+  places_ = tensor_places(parameters_);
 }
 
 Session::Use::Use(const Session& session) : session_(session) {
@@ -71,13 +76,30 @@ void Session::allocate_parameters() {
   engine_->ensure_kept(buffers);
 }
 
-const ParameterSpec& Session::parameter(const std::string& name) const {
-  for (const ParameterSpec& p : parameters_) {
-    if (p.name == name) return p;
-  }
+std::vector<std::string> Session::tensor_names() const {
   std::vector<std::string> names;
-  for (const ParameterSpec& p : parameters_) names.push_back(p.name);
-  throw UserError("the model has no parameter '" + name + "'" + did_you_mean(name, names));
+  for (const ParameterSpec& p : parameters_) {
+    for (int64_t i = 0; i < p.num_tensors(); ++i) names.push_back(p.tensor_name(i));
+  }
+  return names;
+}
+
+Session::TensorView Session::tensor(const std::string& name) const {
+  const auto found = places_.find(name);
+  if (found == places_.end()) throw UserError("the model has no parameter '" + name + "'" + did_you_mean(name, tensor_names()));
+  const ParameterSpec& p = parameters_[found->second.parameter];
+  // The parts are the leading dims' indices, row-major.
+  Block block = Block::whole(p.type);
+  int64_t rest = p.num_tensors(), part = found->second.part;
+  for (size_t d = 0; rest > 1; ++d) {
+    const int64_t size = p.type.dims[d].size;
+    MW_CHECK(rest % size == 0, p.name, " is not stacked along its leading dims");
+    rest /= size;
+    block.type.dims[d].size = 1;
+    block.start[d] = part / rest;
+    part %= rest;
+  }
+  return {p, std::move(block)};
 }
 
 void Session::initialize(uint64_t seed) {
@@ -85,74 +107,109 @@ void Session::initialize(uint64_t seed) {
   ThreadPool pool(engine_->threads());
   std::vector<float> values;
   for (const ParameterSpec& p : parameters_) {
-    values.resize(static_cast<size_t>(p.type.elements()));
-    const int64_t count = p.type.elements();
-    pool.run((count + kElementsPerTile - 1) / kElementsPerTile, [&](int64_t tile, int) {
-      const int64_t first = tile * kElementsPerTile;
-      fill_initial(p, seed, first,
-                   std::span(values).subspan(static_cast<size_t>(first), static_cast<size_t>(std::min(kElementsPerTile, count - first))));
-    });
-    write_parameter(p.name, DType::kF32, values.data());
+    const int64_t count = p.tensor_elements();
+    values.resize(static_cast<size_t>(count));
+    for (int64_t part = 0; part < p.num_tensors(); ++part) {
+      const std::string& name = p.tensor_name(part);
+      pool.run((count + kElementsPerTile - 1) / kElementsPerTile, [&](int64_t tile, int) {
+        const int64_t first = tile * kElementsPerTile;
+        fill_initial(p, name, seed, first,
+                     std::span(values).subspan(static_cast<size_t>(first), static_cast<size_t>(std::min(kElementsPerTile, count - first))));
+      });
+      write_tensor(name, DType::kF32, values.data());
+    }
+  }
+}
+
+void Session::check_tensors(const TensorFolder& folder) const {
+  std::vector<std::string> wrong;
+  std::set<std::string> copies;
+  const auto check = [&](const ParameterSpec& p, const std::string& name) {
+    if (folder.tensor(name).shape != p.hf_shape)
+      wrong.push_back("shape: " + name + " is " + shape_text(folder.tensor(name).shape) + "; expected " + shape_text(p.hf_shape));
+  };
+  for (const ParameterSpec& p : parameters_) {
+    for (int64_t i = 0; i < p.num_tensors(); ++i) {
+      const std::string& name = p.tensor_name(i);
+      if (folder.contains(name)) {
+        check(p, name);
+      } else {
+        wrong.push_back("missing: " + name + " " + shape_text(p.hf_shape));
+      }
+    }
+    for (const TensorCopy& copy : p.copies) {
+      copies.insert(copy.name);
+      if (folder.contains(copy.name)) check(p, copy.name);
+    }
+  }
+  for (const std::string& name : folder.names()) {
+    if (places_.count(name) || copies.count(name) || is_ignored(name)) continue;
+    wrong.push_back("unknown: " + name + " " + shape_text(folder.tensor(name).shape) + did_you_mean(name, tensor_names()));
+  }
+  if (!wrong.empty())
+    throw UserError(folder.path() + " does not hold a " + config_.hf_architecture + " of this configuration:" + listed(wrong));
+}
+
+// Copies are read only to be compared.
+void Session::check_copies(const TensorFolder& folder) const {
+  for (const ParameterSpec& p : parameters_) {
+    for (const TensorCopy& copy : p.copies) {
+      if (!folder.contains(copy.name)) continue;
+      std::vector<std::byte> found(static_cast<size_t>(p.type.bytes())), kept(found.size());
+      folder.read(copy.name, p.type.dtype, found.data());
+      engine_->read_kept(p.name, kept.data());
+      if (found != kept)
+        throw UserError(folder.path() + ": " + copy.name + " differs from " + p.name + ", of which a " + config_.hf_architecture +
+                        " of this configuration has it as a copy" + (config_.tie_embeddings ? " (tie_word_embeddings is set)" : ""));
+    }
   }
 }
 
 void Session::load(const TensorFolder& folder) {
-  std::vector<std::string> wrong;
-  std::set<std::string> known;
-  for (const ParameterSpec& p : parameters_) {
-    known.insert(p.name);
-    if (!folder.contains(p.name)) {
-      wrong.push_back("missing: " + p.name + " " + shape_text(p.hf_shape));
-    } else if (folder.tensor(p.name).shape != p.hf_shape) {
-      wrong.push_back("shape: " + p.name + " is " + shape_text(folder.tensor(p.name).shape) + "; expected " + shape_text(p.hf_shape));
-    }
-  }
-  const bool tied_head = config_.tie_embeddings && folder.contains("lm_head.weight");
-  for (const std::string& name : folder.names()) {
-    if (known.count(name) || is_ignored(name) || (tied_head && name == "lm_head.weight")) continue;
-    std::vector<std::string> names(known.begin(), known.end());
-    wrong.push_back("unknown: " + name + " " + shape_text(folder.tensor(name).shape) + did_you_mean(name, names));
-  }
-  if (!wrong.empty())
-    throw UserError(folder.path() + " does not hold a " + config_.hf_architecture + " of this configuration:" + listed(wrong));
-  const DType read_as = has_masters_ ? DType::kF32 : options_.dtype;
+  check_tensors(folder);
   std::vector<std::byte> values;
   for (const ParameterSpec& p : parameters_) {
-    values.resize(static_cast<size_t>(p.type.elements() * dtype_bytes(read_as)));
-    folder.read(p.name, read_as, values.data());
-    write_parameter(p.name, read_as, values.data());
+    const DType read_as = has_master(p) ? DType::kF32 : p.type.dtype;
+    values.resize(static_cast<size_t>(p.tensor_elements() * dtype_bytes(read_as)));
+    for (int64_t i = 0; i < p.num_tensors(); ++i) {
+      folder.read(p.tensor_name(i), read_as, values.data());
+      write_tensor(p.tensor_name(i), read_as, values.data());
+    }
   }
-  if (tied_head) {  // a copy of the tied head is read only to be compared
-    const ParameterSpec& embedding = parameter("model.embed_tokens.weight");
-    std::vector<std::byte> head(static_cast<size_t>(embedding.type.bytes())), table(head.size());
-    folder.read("lm_head.weight", options_.dtype, head.data());
-    engine_->read_kept(embedding.name, table.data());
-    if (head != table)
-      throw UserError(folder.path() + ": tie_word_embeddings is set, but lm_head.weight differs from model.embed_tokens.weight");
-  }
+  check_copies(folder);
 }
 
-void Session::read_parameter(const std::string& name, DType dtype, void* out, bool master) const {
-  const ParameterSpec& p = parameter(name);
-  const bool from_master = master && has_masters_;
+void Session::read_tensor(const std::string& name, DType dtype, void* out, bool master) const {
+  const TensorView view = tensor(name);
+  read_block(view.parameter, view.block, dtype, out, master);
+}
+
+void Session::write_tensor(const std::string& name, DType dtype, const void* in) {
+  const TensorView view = tensor(name);
+  write_block(view.parameter, view.block, dtype, in);
+}
+
+void Session::read_block(const ParameterSpec& p, const Block& block, DType dtype, void* out, bool master) const {
+  const bool from_master = master && has_master(p);
   const DType stored = from_master ? DType::kF32 : p.type.dtype;
-  const std::string kept = from_master ? kMasterPrefix + name : name;
-  if (stored == dtype) return engine_->read_kept(kept, out);
-  std::vector<std::byte> values(static_cast<size_t>(p.type.elements() * dtype_bytes(stored)));
-  engine_->read_kept(kept, values.data());
-  convert(stored, values.data(), dtype, out, p.type.elements());
+  const std::string kept = from_master ? kMasterPrefix + p.name : p.name;
+  const Block stored_block{block.type.with_dtype(stored), block.start};
+  if (stored == dtype) return engine_->read_kept(kept, stored_block, out);
+  std::vector<std::byte> values(static_cast<size_t>(stored_block.type.bytes()));
+  engine_->read_kept(kept, stored_block, values.data());
+  convert(stored, values.data(), dtype, out, block.type.elements());
 }
 
-void Session::write_parameter(const std::string& name, DType dtype, const void* in) {
-  const ParameterSpec& p = parameter(name);
+void Session::write_block(const ParameterSpec& p, const Block& block, DType dtype, const void* in) {
   const auto write = [&](const std::string& kept, DType stored) {
-    if (stored == dtype) return engine_->write_kept(kept, in);
-    std::vector<std::byte> values(static_cast<size_t>(p.type.elements() * dtype_bytes(stored)));
-    convert(dtype, in, stored, values.data(), p.type.elements());
-    engine_->write_kept(kept, values.data());
+    const Block stored_block{block.type.with_dtype(stored), block.start};
+    if (stored == dtype) return engine_->write_kept(kept, stored_block, in);
+    std::vector<std::byte> values(static_cast<size_t>(stored_block.type.bytes()));
+    convert(dtype, in, stored, values.data(), block.type.elements());
+    engine_->write_kept(kept, stored_block, values.data());
   };
-  write(name, p.type.dtype);
-  if (has_masters_) write(kMasterPrefix + name, DType::kF32);
+  write(p.name, p.type.dtype);
+  if (has_master(p)) write(kMasterPrefix + p.name, DType::kF32);
 }
 
 void Session::rehome(SessionOptions options) {
@@ -161,25 +218,26 @@ void Session::rehome(SessionOptions options) {
   const bool had_masters = has_masters_;
   plans_.clear();
   options_ = std::move(options);
-  parameters_ = model_parameters(config_, options_.dtype);
+  set_parameters();
   engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads});
   has_masters_ = options_.dtype != DType::kF32;
   allocate_parameters();
-  if (has_masters_) {
-    std::vector<Buffer> masters;
-    for (const ParameterSpec& p : parameters_) {
-      const Type type = p.type.with_dtype(DType::kF32);
-      masters.push_back(kept_buffer(kMasterPrefix + p.name, BufferRole::kOptimizerState, type,
-                                    stored_layout(options_.rules.optimizer, options_.mesh, type)));
-    }
-    engine_->ensure_kept(masters);
+  std::vector<Buffer> masters;
+  for (const ParameterSpec& p : parameters_) {
+    if (!has_master(p)) continue;
+    const Type type = p.type.with_dtype(DType::kF32);
+    masters.push_back(kept_buffer(kMasterPrefix + p.name, BufferRole::kOptimizerState, type,
+                                  stored_layout(options_.rules.optimizer, options_.mesh, type)));
   }
+  engine_->ensure_kept(masters);
   std::vector<std::byte> values;
-  for (const ParameterSpec& p : old_parameters) {
-    const DType stored = had_masters ? DType::kF32 : p.type.dtype;
-    values.resize(static_cast<size_t>(p.type.elements() * dtype_bytes(stored)));
-    old_engine->read_kept(had_masters ? kMasterPrefix + p.name : p.name, values.data());
-    write_parameter(p.name, stored, values.data());
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const ParameterSpec& old = old_parameters[i];
+    const bool from_master = had_masters && old.type.dtype != DType::kF32;
+    const DType stored = from_master ? DType::kF32 : old.type.dtype;
+    values.resize(static_cast<size_t>(old.type.elements() * dtype_bytes(stored)));
+    old_engine->read_kept(from_master ? kMasterPrefix + old.name : old.name, values.data());
+    write_block(parameters_[i], Block::whole(parameters_[i].type), stored, values.data());
   }
 }
 
@@ -235,8 +293,12 @@ LoadedPlan& Session::run_loss(const ModelInputs& batch, double loss_scale) {
 }
 
 LoadedPlan& Session::run_gradients(const ModelInputs& batch, double loss_scale) {
-  LoadedPlan& loaded =
-      plan("gradients " + shape_key(batch), [&] { return plan_gradients(trace_loss(config_, batch_size(batch)), {}, plan_options()); });
+  std::vector<std::string> trained;
+  for (const ParameterSpec& p : parameters_) {
+    if (p.trained) trained.push_back(p.name);
+  }
+  LoadedPlan& loaded = plan("gradients " + shape_key(batch),
+                            [&] { return plan_gradients(trace_loss(config_, batch_size(batch)), trained, plan_options()); });
   engine_->run(loaded, batch, {{"loss_scale", loss_scale}});
   return loaded;
 }

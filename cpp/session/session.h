@@ -39,20 +39,27 @@ class Session {
   const ModelConfig& config() const { return config_; }
   const SessionOptions& options() const { return options_; }
   const std::vector<ParameterSpec>& parameters() const { return parameters_; }
-  const ParameterSpec& parameter(const std::string& name) const;  // UserError with the nearest name
+  // The Hugging Face tensors of the parameters, in their order; several make one where experts are stacked.
+  std::vector<std::string> tensor_names() const;
+  struct TensorView {
+    const ParameterSpec& parameter;
+    Block block;  // of the parameter
+  };
+  TensorView tensor(const std::string& name) const;  // UserError with the nearest name
   Engine& engine() { return *engine_; }
 
   void initialize(uint64_t seed);
   // Weights of a Hugging Face folder. UserError listing the tensors that are missing, unknown or of another shape.
   void load(const TensorFolder& folder);
 
-  // One parameter, whole and row-major, converted. With `master`, the FP32 master when there is one.
-  void read_parameter(const std::string& name, DType dtype, void* out, bool master) const;
-  void write_parameter(const std::string& name, DType dtype, const void* in);
+  // One Hugging Face tensor, whole and row-major, converted. With `master`, from the FP32 master when there is one.
+  void read_tensor(const std::string& name, DType dtype, void* out, bool master) const;
+  void write_tensor(const std::string& name, DType dtype, const void* in);
 
   // Moves the weights to other ranks, rules or another dtype; when the new dtype is narrower, the values as they were become masters.
   void rehome(SessionOptions options);
   bool has_masters() const { return has_masters_; }
+  bool has_master(const ParameterSpec& p) const { return has_masters_ && p.type.dtype != DType::kF32; }
 
   PlanOptions plan_options() const;
   // The Plan made by `make` for this key, made once.
@@ -84,13 +91,19 @@ class Session {
   };
 
  private:
+  void set_parameters();
   void allocate_parameters();
+  void check_tensors(const TensorFolder& folder) const;
+  void check_copies(const TensorFolder& folder) const;
+  void read_block(const ParameterSpec& p, const Block& block, DType dtype, void* out, bool master) const;
+  void write_block(const ParameterSpec& p, const Block& block, DType dtype, const void* in);
   std::string shape_key(const ModelInputs& batch) const;
   BatchSize batch_size(const ModelInputs& batch) const;
 
   ModelConfig config_;
   SessionOptions options_;
   std::vector<ParameterSpec> parameters_;
+  std::unordered_map<std::string, TensorPlace> places_;
   std::unique_ptr<Engine> engine_;
   std::map<std::string, std::unique_ptr<LoadedPlan>> plans_;
   bool has_masters_ = false;

@@ -5,32 +5,30 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/folder.h"
+#include "models/registry.h"
 
 namespace mw {
 namespace {
 
 constexpr const char* kStateStem = "trainer/state";
 
+// Every tensor of the files: parts, and the copies that are written beside them. `dtype`: of parameters that are not FP32 by nature.
 TensorGroup weight_group(const Session& session, DType dtype) {
   TensorGroup group{"model", {}};
-  for (const ParameterSpec& p : session.parameters()) group.tensors.push_back({p.name, dtype, p.hf_shape});
-  return group;
-}
-
-// "first_moment.model.norm.weight" has the shape of model.norm.weight.
-TensorGroup state_group(const Session& session, const TrainStep& step) {
-  TensorGroup group{kStateStem, {}};
-  for (const std::string& name : step.state_names()) {
-    const std::string parameter = name.substr(name.find('.') + 1);
-    group.tensors.push_back({name, DType::kF32, session.parameter(parameter).hf_shape});
+  for (const ParameterSpec& p : model_parameters(session.config(), dtype)) {
+    for (int64_t i = 0; i < p.num_tensors(); ++i) group.tensors.push_back({p.tensor_name(i), p.type.dtype, p.hf_shape});
+    for (const TensorCopy& copy : p.copies) {
+      if (copy.written) group.tensors.push_back({copy.name, p.type.dtype, p.hf_shape});
+    }
   }
   return group;
 }
 
-std::vector<std::byte> read_tensor(Session& session, const std::string& kept) {
-  std::vector<std::byte> values(static_cast<size_t>(session.engine().kept_buffer(kept).global_type.bytes()));
-  session.engine().read_kept(kept, values.data());
-  return values;
+// "first_moment.model.norm.weight" has the shape of model.norm.weight.
+TensorGroup state_group(const TrainStep& step) {
+  TensorGroup group{kStateStem, {}};
+  for (const std::string& name : step.state_names()) group.tensors.push_back({name, DType::kF32, step.state_shape(name)});
+  return group;
 }
 
 // The optimizer's files as they were written; weights have their own check, which offers what to do.
@@ -47,7 +45,7 @@ void check_state_files(const std::string& folder) {
 
 void TrainCheckpointer::save(Session& session, TrainStep& step, CheckpointRequest request) {
   const DType dtype = session.options().dtype;
-  const std::vector<TensorGroup> groups{weight_group(session, dtype), state_group(session, step)};
+  const std::vector<TensorGroup> groups{weight_group(session, dtype), state_group(step)};
   SaveRequest save{.folder = request.folder,
                    .files = assign_files(groups, kMaxFileBytes, static_cast<int>(session.options().mesh.size())),
                    .small_files = std::move(request.small_files),
@@ -61,9 +59,15 @@ void TrainCheckpointer::save(Session& session, TrainStep& step, CheckpointReques
          return trainer_state_text(complete);
        }});
   writer_.begin(std::move(save));
+  std::vector<std::byte> values;
   for (const TensorGroup& group : groups) {
     for (const TensorSpec& tensor : group.tensors) {
-      const std::vector<std::byte> values = read_tensor(session, tensor.name);
+      values.resize(static_cast<size_t>(tensor.num_bytes()));
+      if (group.stem == kStateStem) {
+        step.read_state(tensor.name, reinterpret_cast<float*>(values.data()));
+      } else {
+        session.read_tensor(tensor.name, tensor.dtype, values.data(), false);
+      }
       writer_.put(group.stem, tensor.name, whole(tensor.shape), tensor.dtype, values.data());
     }
   }
@@ -85,16 +89,16 @@ TrainerState load_checkpoint(Session& session, TrainStep& step, const std::strin
   const TensorFolder tensors = TensorFolder::open(folder + "/trainer", "state");
   std::vector<float> values;
   for (const std::string& name : names) {
-    const ParameterSpec& p = session.parameter(name.substr(name.find('.') + 1));
+    const Shape& shape = step.state_shape(name);
     if (!tensors.contains(name)) {
       throw UserError(folder + " holds no optimizer state '" + name + "'" + did_you_mean(name, tensors.names()) +
                       "; it was saved by another optimizer. Train with that one, or pass reset_optimizer=true");
     }
-    if (tensors.tensor(name).shape != p.hf_shape) {
+    if (tensors.tensor(name).shape != shape) {
       throw UserError(folder + ": optimizer state '" + name + "' has the shape " + shape_text(tensors.tensor(name).shape) + "; expected " +
-                      shape_text(p.hf_shape));
+                      shape_text(shape));
     }
-    values.resize(static_cast<size_t>(p.type.elements()));
+    values.resize(static_cast<size_t>(num_elements(shape)));
     tensors.read(name, DType::kF32, values.data());
     step.write_state(name, values.data());
   }
@@ -107,7 +111,7 @@ void save_model(Session& session, const std::string& folder, DType dtype, std::v
       .folder = folder, .files = assign_files(groups, kMaxFileBytes, 1), .small_files = std::move(small_files), .keep_last = 0};
   save_now(request, [&](const PlannedFile&, const TensorSpec& tensor, const Sink& sink) {
     std::vector<std::byte> values(static_cast<size_t>(tensor.num_bytes()));
-    session.read_parameter(tensor.name, dtype, values.data(), true);
+    session.read_tensor(tensor.name, tensor.dtype, values.data(), true);
     sink(values);
   });
 }

@@ -13,6 +13,7 @@ TrainStep::TrainStep(Session& session, TrainOptions options) : session_(session)
   std::vector<Buffer> states;
   for (const std::string& prefix : optimizer_state_prefixes(options_.optimizer)) {
     for (const ParameterSpec& p : session.parameters()) {
+      if (!p.trained) continue;
       const Type type = p.type.with_dtype(DType::kF32);
       states.push_back(kept_buffer(prefix + p.name, BufferRole::kOptimizerState, type,
                                    stored_layout(session.options().rules.optimizer, session.options().mesh, type)));
@@ -23,12 +24,38 @@ TrainStep::TrainStep(Session& session, TrainOptions options) : session_(session)
 
 std::vector<std::string> TrainStep::state_names() const {
   std::vector<std::string> names;
-  std::vector<std::string> prefixes = optimizer_state_prefixes(options_.optimizer);
-  if (session_.has_masters()) prefixes.push_back(kMasterPrefix);
-  for (const std::string& prefix : prefixes) {
-    for (const ParameterSpec& p : session_.parameters()) names.push_back(prefix + p.name);
+  const auto add = [&](const std::string& prefix, const ParameterSpec& p) {
+    for (int64_t i = 0; i < p.num_tensors(); ++i) names.push_back(prefix + p.tensor_name(i));
+  };
+  for (const std::string& prefix : optimizer_state_prefixes(options_.optimizer)) {
+    for (const ParameterSpec& p : session_.parameters()) {
+      if (p.trained) add(prefix, p);
+    }
+  }
+  for (const ParameterSpec& p : session_.parameters()) {
+    if (session_.has_master(p)) add(kMasterPrefix, p);
   }
   return names;
+}
+
+std::pair<std::string, Block> TrainStep::state_block(const std::string& name) const {
+  const size_t dot = name.find('.') + 1;
+  const Session::TensorView view = session_.tensor(name.substr(dot));
+  return {name.substr(0, dot) + view.parameter.name, {view.block.type.with_dtype(DType::kF32), view.block.start}};
+}
+
+const std::vector<int64_t>& TrainStep::state_shape(const std::string& name) const {
+  return session_.tensor(name.substr(name.find('.') + 1)).parameter.hf_shape;
+}
+
+void TrainStep::read_state(const std::string& name, float* out) const {
+  const auto [kept, block] = state_block(name);
+  session_.engine().read_kept(kept, block, out);
+}
+
+void TrainStep::write_state(const std::string& name, const float* in) {
+  const auto [kept, block] = state_block(name);
+  session_.engine().write_kept(kept, block, in);
 }
 
 TrainPlanSpec TrainStep::spec(int64_t batch, int64_t seq) const {

@@ -42,11 +42,12 @@ class TrainStep {
   TrainPlanSpec spec(int64_t batch, int64_t seq) const;
   cpu::KernelEnvironment environment() const { return session_.engine().environment(); }
 
-  // FP32 states by name: "first_moment.NAME", "second_moment.NAME", "momentum.NAME", and "master.NAME" with masters.
+  // FP32 states by name, NAME being a Hugging Face tensor: "first_moment.NAME", "second_moment.NAME", "momentum.NAME", and "master.NAME"
+  // with masters.
   std::vector<std::string> state_names() const;
-  void read_state(const std::string& name, float* out) const { session_.engine().read_kept(name, out); }
-  void write_state(const std::string& name, const float* in) { session_.engine().write_kept(name, in); }
-  Type state_type(const std::string& name) const { return session_.engine().kept_buffer(name).global_type; }
+  const std::vector<int64_t>& state_shape(const std::string& name) const;  // of the Hugging Face tensor
+  void read_state(const std::string& name, float* out) const;
+  void write_state(const std::string& name, const float* in);
 
   // Watches every op of the steps that follow on batches of this shape; null ends it.
   void observe(const ModelInputs& batch, Engine::OpObserver observer) { session_.engine().observe(loaded(batch), std::move(observer)); }
@@ -55,6 +56,7 @@ class TrainStep {
 
  private:
   LoadedPlan& loaded(const ModelInputs& batch);
+  std::pair<std::string, Block> state_block(const std::string& name) const;  // the kept buffer, and where in it
 
   Session& session_;
   TrainOptions options_;

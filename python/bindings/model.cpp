@@ -12,6 +12,7 @@
 #include "bindings.h"
 #include "checkpoint/checkpoints.h"
 #include "checkpoint/folder.h"
+#include "checkpoint/slice.h"
 #include "config/huggingface_config.h"
 #include "config/model_config_json.h"
 #include "config/model_lookup.h"
@@ -69,6 +70,21 @@ void bind_config(py::module_& m) {
   });
 }
 
+// Of the parameter's dims, those along which this tensor is one of several.
+size_t num_stacked(const Session::TensorView& view) {
+  size_t stacked = 0;
+  for (int64_t rest = view.parameter.num_tensors(); rest > 1; rest /= view.parameter.type.dims[stacked++].size) {
+  }
+  return stacked;
+}
+
+// The tensor under its own dims.
+Type own_type(const Session::TensorView& view) {
+  Type type = view.block.type;
+  type.dims.erase(type.dims.begin(), type.dims.begin() + static_cast<std::ptrdiff_t>(num_stacked(view)));
+  return type;
+}
+
 void bind_session(py::module_& m) {
   py::class_<Session>(m, "Session")
       .def(py::init(
@@ -93,50 +109,73 @@ void bind_session(py::module_& m) {
       .def_property_readonly("dtype", [](const Session& s) { return std::string(dtype_name(s.options().dtype)); })
       .def_property_readonly("num_ranks", [](const Session& s) { return s.options().mesh.size(); })
       .def_property_readonly("has_masters", &Session::has_masters)
-      .def("parameters",
+      .def("tensors",
            [](const Session& s) {
              py::list list;
-             for (const ParameterSpec& p : s.parameters()) {
+             for (const std::string& name : s.tensor_names()) {
+               const Session::TensorView view = s.tensor(name);
                py::dict item;
-               item["name"] = p.name;
-               item["shape"] = p.hf_shape;
-               item["type"] = to_string(p.type);
-               item["decays"] = p.decays();
+               item["name"] = name;
+               item["shape"] = view.parameter.hf_shape;
+               item["type"] = to_string(own_type(view));
+               item["decays"] = view.parameter.decays();
                list.append(item);
              }
              return list;
            })
-      .def("read_parameter",
+      .def("read_tensor",
            [](const Session& s, const std::string& name, const std::string& dtype, bool master) {
-             const ParameterSpec& p = s.parameter(name);
-             py::array array(numpy_dtype(parse_dtype(dtype)), std::vector<py::ssize_t>(p.hf_shape.begin(), p.hf_shape.end()));
+             const std::vector<int64_t>& shape = s.tensor(name).parameter.hf_shape;
+             py::array array(numpy_dtype(parse_dtype(dtype)), std::vector<py::ssize_t>(shape.begin(), shape.end()));
              const Session::Use use(s);
              void* data = array.mutable_data();
              const py::gil_scoped_release unlocked;
-             s.read_parameter(name, parse_dtype(dtype), data, master);
+             s.read_tensor(name, parse_dtype(dtype), data, master);
              return array;
            })
-      .def("write_parameter",
+      .def("write_tensor",
            [](Session& s, const std::string& name, const py::array_t<float, py::array::c_style>& values) {
-             const ParameterSpec& p = s.parameter(name);
-             if (std::vector<int64_t>(values.shape(), values.shape() + values.ndim()) != p.hf_shape)
+             if (std::vector<int64_t>(values.shape(), values.shape() + values.ndim()) != s.tensor(name).parameter.hf_shape)
                throw UserError("'" + name + "' has another shape than the array given");
              const Session::Use use(s);
-             s.write_parameter(name, DType::kF32, values.data());
+             s.write_tensor(name, DType::kF32, values.data());
            })
       .def("local_shard",
            [](Session& s, const std::string& name, int64_t rank) {
              if (rank < 0 || rank >= s.options().mesh.size())
                throw UserError("rank is " + std::to_string(rank) + "; expected 0 to " + std::to_string(s.options().mesh.size() - 1));
-             const KeptStore::Entry& entry = s.engine().memory(rank).kept.get(name);
+             const Session::TensorView view = s.tensor(name);
+             const KeptStore::Entry& entry = s.engine().memory(rank).kept.get(view.parameter.name);
+             const Block shard{entry.buffer.type, shard_start(entry.buffer.global_type, entry.buffer.layout, s.options().mesh, rank)};
+             // What this rank has of the tensor is one run of its shard: the stacked dims stand outermost.
+             const size_t stacked = num_stacked(view);
+             const std::vector<int64_t> strides = shard.type.strides();
+             int64_t offset = 0;
+             bool here = true;
              std::vector<py::ssize_t> shape;
-             for (const Dim& dim : entry.buffer.type.dims) shape.push_back(dim.size);
-             const std::vector<int64_t> start = shard_start(entry.buffer.global_type, entry.buffer.layout, s.options().mesh, rank);
+             std::vector<int64_t> start;
+             std::vector<std::string> dims;
+             for (size_t d = 0; d < shard.type.dims.size(); ++d) {
+               if (d >= stacked) {
+                 shape.push_back(shard.type.dims[d].size);
+                 start.push_back(shard.start[d]);
+                 dims.push_back(shard.type.dims[d].name);
+                 continue;
+               }
+               const int64_t index = view.block.start[d] - shard.start[d];
+               here = here && index >= 0 && index < shard.type.dims[d].size;
+               offset += index * strides[d];
+             }
+             if (!here) {
+               shape[0] = 0;
+               offset = 0;
+             }
              // The array holds the memory itself: a Trainer that takes the model gives the session another engine.
              const py::capsule owner(new std::shared_ptr<Arena>(entry.arena),
                                      [](void* arena) { delete static_cast<std::shared_ptr<Arena>*>(arena); });
-             return py::make_tuple(py::array(numpy_dtype(entry.buffer.type.dtype), shape, entry.data, owner), start,
-                                   entry.buffer.type.dim_names());
+             return py::make_tuple(py::array(numpy_dtype(shard.type.dtype), shape,
+                                             static_cast<const std::byte*>(entry.data) + offset * dtype_bytes(shard.type.dtype), owner),
+                                   start, dims);
            })
       .def("forward",
            [](Session& s, const py::dict& fields, const std::vector<std::string>& capture) {
@@ -172,9 +211,14 @@ void bind_session(py::module_& m) {
              }
              py::dict gradients;
              for (const ParameterSpec& p : s.parameters()) {
-               const std::string name = "gradient." + p.name;
-               const py::array flat = copy_array(s.engine().result_type(*loaded, name), s.engine().result(*loaded, name));
-               gradients[py::str(p.name)] = flat.attr("reshape")(py::cast(p.hf_shape));
+               if (!p.trained) continue;
+               const std::string result = "gradient." + p.name;
+               Type type = s.engine().result_type(*loaded, result);
+               const std::byte* data = s.engine().result(*loaded, result);
+               for (int64_t i = 0; i < p.num_tensors(); ++i) {
+                 const Type piece{type.dtype, {{"tokens", p.tensor_elements()}}};
+                 gradients[py::str(p.tensor_name(i))] = copy_array(piece, data + i * piece.bytes()).attr("reshape")(py::cast(p.hf_shape));
+               }
              }
              return py::make_tuple(s.engine().scalar(*loaded, "loss"), gradients);
            })
@@ -210,14 +254,14 @@ void bind_training(py::module_& m) {
       .def("state_names", &TrainStep::state_names)
       .def("read_state",
            [](const TrainStep& t, const std::string& name) {
-             const Type type = t.state_type(name);
-             py::array array = copy_array(type, std::vector<std::byte>(static_cast<size_t>(type.bytes())).data());
-             t.read_state(name, static_cast<float*>(array.mutable_data()));
+             const std::vector<int64_t>& shape = t.state_shape(name);
+             py::array_t<float> array(std::vector<py::ssize_t>(shape.begin(), shape.end()));
+             t.read_state(name, array.mutable_data());
              return array;
            })
       .def("write_state",
            [](TrainStep& t, const std::string& name, const py::array_t<float, py::array::c_style>& values) {
-             if (values.size() != t.state_type(name).elements())
+             if (values.size() != num_elements(t.state_shape(name)))
                throw UserError("state '" + name + "' has another size than the array given");
              t.write_state(name, values.data());
            })

@@ -47,7 +47,7 @@ class Weight:
 
     def gather(self, dtype: str = "float32") -> NDArray[Any]:
         """The whole tensor in its Hugging Face shape, copied."""
-        whole: NDArray[Any] = self._session.read_parameter(self.name, dtype, False)
+        whole: NDArray[Any] = self._session.read_tensor(self.name, dtype, False)
         return whole
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -119,7 +119,7 @@ class Model:
         self._claim: object = None  # of the Trainer that took the model last
         self.tokenizer: Tokenizer | None = None
         self._session = _core.Session(text, dtype, {}, None, threads)
-        self._shapes = {p["name"]: tuple(p["shape"]) for p in self._session.parameters()}
+        self._shapes = {p["name"]: tuple(p["shape"]) for p in self._session.tensors()}
 
     @property
     def config(self) -> ModelConfig:
@@ -159,7 +159,7 @@ class Model:
         if wrong:
             raise UserError(f"state dict: shapes differ: {'; '.join(wrong)}")
         for name, array in arrays.items():
-            self._session.write_parameter(name, array)
+            self._session.write_tensor(name, array)
 
     def __call__(
         self, input_ids: Any, attention_mask: Any = None, segment_ids: Any = None, position_ids: Any = None

@@ -17,7 +17,7 @@ PROMPTS = [[5, 7, 9], [1], [100, 3, 64, 2, 2, 90, 11], [8, 8]]
 def model():
     # Large heads make the distributions uneven, so that choices differ.
     model = make_model(seed=2)
-    model._session.write_parameter("lm_head.weight", model.state_dict()["lm_head.weight"].gather() * 40)
+    model._session.write_tensor("lm_head.weight", model.state_dict()["lm_head.weight"].gather() * 40)
     return model
 
 
@@ -36,7 +36,7 @@ def writer():
     ]
     tokenizer = Tokenizer.train(lines * 20, vocab=320)
     model = make_model(seed=4, vocab_size=tokenizer.vocab_size)
-    model._session.write_parameter("lm_head.weight", model.state_dict()["lm_head.weight"].gather() * 20)
+    model._session.write_tensor("lm_head.weight", model.state_dict()["lm_head.weight"].gather() * 20)
     model.tokenizer = tokenizer
     return mw.Generator(model)
 

@@ -149,7 +149,7 @@ def test_a_loss_that_is_not_finite_names_the_op_and_leaves_all_as_it_was(tmp_pat
     name = "model.layers.1.mlp.up_proj.weight"
     poisoned = weights_of(model)[name]
     poisoned[3, 5] = np.inf
-    model._session.write_parameter(name, poisoned)
+    model._session.write_tensor(name, poisoned)
     weights, states = weights_of(model), states_of(trainer)
     with pytest.raises(FloatingPointError, match=r"step 3: the loss is (nan|inf|-inf); dot at layers\.1\.mlp\.up .* made") as error:
         trainer.fit(make_batches(), steps=5)

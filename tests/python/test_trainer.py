@@ -112,7 +112,7 @@ def test_masters_are_the_values_as_they_were():
     before = weights_of(model)
     make_trainer(model, dtype="bfloat16")
     assert_same(weights_of(model), before)
-    stored = model._session.read_parameter("lm_head.weight", "float32", False)
+    stored = model._session.read_tensor("lm_head.weight", "float32", False)
     assert not np.array_equal(stored, before["lm_head.weight"]) and np.abs(stored - before["lm_head.weight"]).max() < 1e-3
 
 
@@ -123,5 +123,5 @@ def test_saved_weights_are_masters_or_what_was_asked(tmp_path):
     model.save_pretrained(tmp_path / "masters")
     assert_same(weights_of(mw.Model.from_pretrained(tmp_path / "masters")), weights_of(model))
     model.save_pretrained(tmp_path / "stored", dtype="bfloat16")
-    stored = {name: model._session.read_parameter(name, "float32", False) for name in model.state_dict()}
+    stored = {name: model._session.read_tensor(name, "float32", False) for name in model.state_dict()}
     assert_same(weights_of(mw.Model.from_pretrained(tmp_path / "stored")), stored)

@@ -95,12 +95,12 @@ TEST(config, huggingface_defaults_are_those_of_the_class) {
                      {"vocab_size", 100},
                      {"head_dim", nullptr}};
   const ModelConfig config = model_config_from_json(mistral, "config.json");
-  EXPECT_EQ(config.sliding_window, 4096);
+  EXPECT_EQ(config.attention_pattern.sliding_window, 4096);
   EXPECT_EQ(config.num_kv_heads, 8);
   EXPECT_EQ(config.head_dim, 4);
   json without_window = mistral;
   without_window["sliding_window"] = nullptr;
-  EXPECT_EQ(model_config_from_json(without_window, "config.json").sliding_window, 0);
+  EXPECT_EQ(model_config_from_json(without_window, "config.json").attention_pattern.sliding_window, 0);
   // Old spelling of a rope type, several ends, no class name.
   const ModelConfig old =
       read(kLlama31, {{"architectures", nullptr}, {"rope_scaling", nullptr}, {"eos_token_id", {1, 2}}, {"pad_token_id", -1}});
@@ -112,17 +112,20 @@ TEST(config, huggingface_defaults_are_those_of_the_class) {
 }
 
 TEST(config, huggingface_windows) {
-  EXPECT_EQ(read(kQwen3, {{"sliding_window", 16}}).sliding_window, 0);  // layer_types says full
-  EXPECT_EQ(read(kQwen3, {{"sliding_window", 16}, {"layer_types", {"sliding_attention", "sliding_attention"}}}).sliding_window, 16);
+  EXPECT_EQ(read(kQwen3, {{"sliding_window", 16}}).attention_pattern.sliding_window, 0);  // layer_types says full
+  EXPECT_EQ(
+      read(kQwen3, {{"sliding_window", 16}, {"layer_types", {"sliding_attention", "sliding_attention"}}}).attention_pattern.sliding_window,
+      16);
   EXPECT_EQ(read(kQwen3, {{"sliding_window", 16}, {"layer_types", nullptr}, {"use_sliding_window", true}, {"max_window_layers", 0}})
-                .sliding_window,
+                .attention_pattern.sliding_window,
             16);
-  EXPECT_EQ(read(kQwen3, {{"sliding_window", 16}, {"layer_types", nullptr}, {"use_sliding_window", true}}).sliding_window,
+  EXPECT_EQ(read(kQwen3, {{"sliding_window", 16}, {"layer_types", nullptr}, {"use_sliding_window", true}}).attention_pattern.sliding_window,
             0);  // 28 full layers first
-  expect_refused(kQwen3, {{"sliding_window", 16}, {"layer_types", {"full_attention", "sliding_attention"}}},
-                 "layer_types: expected all layers alike");
-  expect_refused(kQwen3, {{"sliding_window", 16}, {"layer_types", nullptr}, {"use_sliding_window", true}, {"max_window_layers", 1}},
-                 "max_window_layers: expected all layers alike");
+  const std::vector<std::string> mixed{"global", "sliding"};
+  EXPECT(read(kQwen3, {{"sliding_window", 16}, {"layer_types", {"full_attention", "sliding_attention"}}}).attention_pattern.layer_kinds ==
+         mixed);
+  EXPECT(read(kQwen3, {{"sliding_window", 16}, {"layer_types", nullptr}, {"use_sliding_window", true}, {"max_window_layers", 1}})
+             .attention_pattern.layer_kinds == mixed);
   expect_refused(kQwen3, {{"layer_types", {"full_attention"}}}, "layer_types: expected a list of 2 kinds");
   expect_refused(kQwen3, {{"layer_types", {"sliding_attention", "sliding_attention"}}}, "sliding_window is null or absent");
   expect_refused(kLlama31, {{"sliding_window", 16}}, "the family 'llama' has no window");

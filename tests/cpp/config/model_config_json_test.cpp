@@ -53,7 +53,7 @@ TEST(config, overrides_take_nested_dotted_and_foreign_names) {
   EXPECT_EQ(nested.rope.scaling.kind, "linear");
   EXPECT_EQ(nested.rope.theta, 10000.0);
   EXPECT_EQ(with("qwen3-0.6b", {{"norm_epsilon", 1e-5}}).qk_norm->epsilon, 1e-5);
-  EXPECT_EQ(with("mistral-7b-v0.1", {{"sliding_window", nullptr}}).sliding_window, 0);
+  EXPECT_EQ(with("mistral-7b-v0.1", {{"sliding_window", nullptr}}).attention_pattern.sliding_window, 0);
   EXPECT_EQ(*with("tiny", {{"attention_scale", "256^-0.5"}}).attention_scale, 0.0625);
   const ModelConfig other = with("tiny", {{"family", "mistral"}, {"sliding_window", 8}});
   EXPECT_EQ(other.hf_architecture, "MistralForCausalLM");
@@ -69,7 +69,7 @@ TEST(config, wrong_fields_are_refused_with_what_was_expected) {
   expect_refused({{"activation", "silo"}}, "expected one of 'silu'", "found 'silo' (did you mean 'silu'?)");
   expect_refused({{"norm_epsilon", -1}}, "norm_epsilon: expected a number from");
   expect_refused({{"rope", {{"thetta", 1e4}}}}, "overrides: rope: unknown key 'thetta' (did you mean 'theta'?)");
-  expect_refused({{"rope.scaling.kind", "yarn"}}, "rope.scaling.kind: expected one of 'none', 'linear', 'llama3', found 'yarn'");
+  expect_refused({{"rope.scaling.kind", "yarm"}}, "rope.scaling.kind: expected one of 'none', 'linear', 'llama3', 'yarn', found 'yarm'");
   expect_refused({{"rope", 5}}, "rope: expected an object {...}, found 5");
   expect_refused({{"attention_scale", "head_dim^-1"}}, "attention_scale: expected null, a number above 0");
   expect_refused({{"family", "lama"}}, "there is no model family 'lama' (did you mean 'llama'?)");
@@ -105,7 +105,7 @@ TEST(config, our_files_are_read_strictly) {
 
 TEST(config, models_are_found_by_name_repository_and_path) {
   EXPECT_EQ(find_model_config("qwen/QWEN3-0.6b", kFolder).name, "qwen3-0.6b");
-  EXPECT_EQ(find_model_config("mistralai/Mistral-7B-v0.1", kFolder).sliding_window, 4096);
+  EXPECT_EQ(find_model_config("mistralai/Mistral-7B-v0.1", kFolder).attention_pattern.sliding_window, 4096);
   EXPECT_EQ(find_model_config("configs/models/tiny.json", kFolder).name, "tiny");
   EXPECT_ERROR(UserError, { find_model_config("qwen3-0.7b", kFolder); }, "there is no model 'qwen3-0.7b' (did you mean 'qwen3-0.6b'?)");
   EXPECT_ERROR(UserError, { find_model_config("meta-llama/Llama-3.1-8Bs", kFolder); }, "did you mean 'meta-llama/Llama-3.1-8B'?");

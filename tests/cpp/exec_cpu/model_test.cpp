@@ -22,8 +22,8 @@ ModelConfig small_qwen3() {
   ModelConfig config = find_model_config("tiny", "configs/models");
   config.family = "qwen3";
   config.hf_architecture = config.hf_model_type = "";
-  config.qk_norm = QkNorm{config.norm_epsilon};
-  config.sliding_window = 5;
+  config.qk_norm = QkNorm{.epsilon = config.norm_epsilon};
+  config.attention_pattern = {.layer_kinds = {"sliding"}, .sliding_window = 5};
   config.head_dim = 32;
   config.tie_embeddings = true;
   check_model_config(config);
@@ -67,7 +67,7 @@ Inputs weights_of(const ModelConfig& config, DType dtype) {
   Inputs weights;
   for (const ParameterSpec& parameter : model_parameters(config, dtype)) {
     std::vector<float> values(static_cast<size_t>(parameter.type.elements()));
-    fill_initial(parameter, 3, 0, values);
+    fill_initial(parameter, parameter.name, 3, 0, values);
     // Larger than at initialisation, so that no gradient is lost in rounding.
     add(weights, parameter.name, parameter.type,
         [&](size_t i) { return parameter.initial == Initial::kOnes ? 1.0 + 0.01 * static_cast<double>(i % 7) : 3.0 * values[i]; });

@@ -24,8 +24,8 @@ ModelConfig small_qwen3() {
   ModelConfig config = tiny();
   config.family = "qwen3";
   config.hf_architecture = config.hf_model_type = "";
-  config.qk_norm = QkNorm{config.norm_epsilon};
-  config.sliding_window = 5;
+  config.qk_norm = QkNorm{.epsilon = config.norm_epsilon};
+  config.attention_pattern = {.layer_kinds = {"sliding"}, .sliding_window = 5};
   config.head_dim = 32;
   config.tie_embeddings = true;
   config.rope.scaling = {.kind = "llama3", .factor = 8, .original_max_position_embeddings = 64};
@@ -37,7 +37,7 @@ Arrays initial_arrays(const ModelConfig& config, double norm_weight = 1.0) {
   Arrays arrays;
   for (const ParameterSpec& parameter : model_parameters(config)) {
     std::vector<float> values(static_cast<size_t>(parameter.type.elements()));
-    fill_initial(parameter, 3, 0, values);
+    fill_initial(parameter, parameter.name, 3, 0, values);
     HostArray array{parameter.type, {values.begin(), values.end()}};
     if (parameter.initial == Initial::kOnes) {
       for (double& x : array.data) x = norm_weight;

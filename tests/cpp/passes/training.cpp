@@ -52,7 +52,7 @@ ModelConfig tiny_llama(const TinyOptions& options) {
   config.num_kv_heads = 2;
   config.head_dim = 4;
   config.vocab_size = 32;
-  config.sliding_window = options.window;
+  if (options.window > 0) config.attention_pattern = {.layer_kinds = {"sliding"}, .sliding_window = options.window};
   config.tie_embeddings = options.tied;
   if (options.qk_norm) config.qk_norm = QkNorm{};
   config.bias = {options.biases, options.biases, options.biases};
