@@ -123,10 +123,10 @@ const FieldTable<VisionConfig>& vision_fields() {
   return table;
 }
 
-const FieldTable<TemperatureTuning>& temperature_fields() {
-  static const FieldTable<TemperatureTuning> table{
-      number_field("floor_scale", &TemperatureTuning::floor_scale, 1, 1e12),
-      number_field("scale", &TemperatureTuning::scale, 0, 1e6),
+const FieldTable<TemperatureConfig>& temperature_fields() {
+  static const FieldTable<TemperatureConfig> table{
+      number_field("floor_scale", &TemperatureConfig::floor_scale, 1, 1e12),
+      number_field("scale", &TemperatureConfig::scale, 0, 1e6),
   };
   return table;
 }

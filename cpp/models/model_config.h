@@ -57,10 +57,10 @@ struct AttentionPattern {
 };
 
 // Queries of layers without rope are multiplied by 1 + scale ln(1 + floor((position + 1) / floor_scale)) (Llama 4).
-struct TemperatureTuning {
+struct TemperatureConfig {
   double floor_scale = 8192;
   double scale = 0.1;
-  bool operator==(const TemperatureTuning&) const = default;
+  bool operator==(const TemperatureConfig&) const = default;
 };
 
 // Multi-head latent attention (DeepSeek-AI 2024); head_dim is qk_nope_head_dim + qk_rope_head_dim.
@@ -137,7 +137,7 @@ struct ModelConfig {
   double attention_logit_softcap = 0.0;  // 0: none; cap tanh(logit / cap) (Gemma 2)
   double final_logit_softcap = 0.0;
   AttentionPattern attention_pattern;
-  std::optional<TemperatureTuning> temperature_tuning{};
+  std::optional<TemperatureConfig> temperature_tuning{};
   BiasConfig bias;
   std::optional<MlaConfig> mla{};
   std::optional<MoeConfig> moe{};
