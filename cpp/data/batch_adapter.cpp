@@ -206,4 +206,25 @@ ModelBatch adapt_batch(const UserBatch& user, int64_t vocab_size) {
   return batch;
 }
 
+FurtherTokens further_tokens(const ModelBatch& batch, int64_t depth) {
+  const size_t size = batch.input_ids.size();
+  FurtherTokens further{.input_ids = std::vector<int32_t>(size, 0),
+                        .targets = std::vector<int32_t>(size, kNoTarget),
+                        .loss_weights = std::vector<float>(size, 0.0f)};
+  double sum = 0;
+  for (int64_t i = 0; i < batch.rows * batch.seq; ++i) {
+    const auto at = static_cast<size_t>(i), from = static_cast<size_t>(i + depth);
+    if (i % batch.seq + depth >= batch.seq || batch.segment_ids[at] == kPaddingSegment || batch.segment_ids[from] != batch.segment_ids[at])
+      continue;
+    further.input_ids[at] = batch.input_ids[from];
+    further.targets[at] = batch.targets[from];
+    further.loss_weights[at] = batch.loss_weights[from];
+    sum += further.loss_weights[at];
+  }
+  if (sum > 0) {
+    for (float& weight : further.loss_weights) weight = static_cast<float>(weight * (batch.weight_sum / sum));
+  }
+  return further;
+}
+
 }  // namespace mw

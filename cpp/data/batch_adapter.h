@@ -42,4 +42,13 @@ struct ModelBatch {
 
 ModelBatch adapt_batch(const UserBatch& user, int64_t vocab_size);
 
+// What multi-token prediction of one depth reads: the tokens, targets and weights `depth` positions further on in the same segment.
+struct FurtherTokens {
+  std::vector<int32_t> input_ids;   // 0 behind a segment's end
+  std::vector<int32_t> targets;     // kNoTarget there
+  std::vector<float> loss_weights;  // scaled so that their sum is the batch's weight_sum: one scale serves every depth
+};
+
+FurtherTokens further_tokens(const ModelBatch& batch, int64_t depth);
+
 }  // namespace mw

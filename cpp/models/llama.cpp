@@ -55,7 +55,7 @@ Tensor decoder_layer(Tensor x, const ModelConfig& config, const ParameterSet& w,
 
 }  // namespace
 
-Tensor llama_hidden(const ModelConfig& config, const ParameterSet& w, Tensor input_ids, const Tokens& tokens) {
+Tensor llama_hidden(const ModelConfig& config, const ParameterSet& w, Tensor input_ids, const Tokens& tokens, RouterOutputs*) {
   Tensor x = embed_tokens(w["model.embed_tokens.weight"], input_ids);
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const Scope scope(*x.builder, "layers." + std::to_string(i));

@@ -3,6 +3,7 @@
 #pragma once
 #include "layers/attention.h"
 #include "models/model_config.h"
+#include "models/outputs.h"
 #include "models/parameters.h"
 
 namespace mw {
@@ -12,7 +13,7 @@ namespace mw {
 std::vector<ParameterSpec> llama_parameters(const ModelConfig& config, DType dtype);
 
 // input_ids i32[batch, seq] -> hidden states [batch, seq, embed] after the final norm.
-Tensor llama_hidden(const ModelConfig& config, const ParameterSet& weights, Tensor input_ids, const Tokens& tokens);
+Tensor llama_hidden(const ModelConfig& config, const ParameterSet& weights, Tensor input_ids, const Tokens& tokens, RouterOutputs* routers);
 
 Tensor llama_head(const ModelConfig& config, const ParameterSet& weights);
 

@@ -5,6 +5,7 @@
 
 #include "layers/attention.h"
 #include "models/model_config.h"
+#include "models/outputs.h"
 #include "models/parameters.h"
 
 namespace mw {
@@ -14,10 +15,14 @@ struct ModelFamily {
   std::string hf_architecture;
   std::string hf_model_type;
   std::vector<ParameterSpec> (*parameters)(const ModelConfig&, DType);
-  // input_ids i32[batch, seq] -> hidden states [batch, seq, embed] after the final norm.
-  Tensor (*hidden)(const ModelConfig&, const ParameterSet&, Tensor input_ids, const Tokens&);
+  // input_ids i32[batch, seq] -> hidden states [batch, seq, embed] after the final norm. Appends the choices of layers with experts.
+  Tensor (*hidden)(const ModelConfig&, const ParameterSet&, Tensor input_ids, const Tokens&, RouterOutputs*);
   // The output head [vocab, embed]; the embedding table when they are tied.
   Tensor (*head)(const ModelConfig&, const ParameterSet&);
+  // Multi-token prediction module `depth` (0 ..): the hidden states of the module before it (of the model for the first) and the tokens
+  // depth + 1 further on -> its hidden states, and the same normalised for the head.
+  MtpHidden (*mtp)(const ModelConfig&, const ParameterSet&, int64_t depth, Tensor hidden, Tensor input_ids, const Tokens&,
+                   RouterOutputs*) = nullptr;
   // The class that holds an image encoder beside this model; "" without one.
   std::string hf_multimodal_architecture{};
   std::string hf_multimodal_model_type{};

@@ -40,6 +40,15 @@ Tensor update_weight(Builder& b, const OptimizerConfig& config, const TrainedPar
   return r.weight;
 }
 
+// bias + rate sign(mean load - load).
+Tensor balanced_bias(Tensor bias, Tensor load, double rate) {
+  Builder& b = *bias.builder;
+  const Tensor less = reduce_mean(load, load.type().dim_names()) - load;
+  const Tensor zero = constant(b, 0.0), step = constant(b, rate);
+  const Tensor up = select(binary("gt", less, zero), step, zero), down = select(binary("lt", less, zero), step, zero);
+  return bias + (up - down);
+}
+
 void check_range(const std::string& key, double value, double low, double high) {
   if (!(value >= low && value < high))
     throw UserError("optimizer: " + key + " is " + std::to_string(value) + "; expected a number in [" + std::to_string(low) + ", " +
@@ -65,7 +74,8 @@ std::vector<std::string> optimizer_state_prefixes(const OptimizerConfig& config)
   return {};
 }
 
-Program trace_update(const OptimizerConfig& config, const std::vector<TrainedParameter>& parameters) {
+Program trace_update(const OptimizerConfig& config, const std::vector<TrainedParameter>& parameters,
+                     const std::vector<BalancedBias>& balanced) {
   check_optimizer(config);
   Builder b("update");
   const Type scalar{DType::kF32, {}};
@@ -93,6 +103,11 @@ Program trace_update(const OptimizerConfig& config, const std::vector<TrainedPar
     const Tensor updated = update_weight(b, config, parameter, weight, gradients[i], scalars);
     b.write_state(weight_name, updated);
     if (has_master) b.write_state(parameter.name, cast(updated, parameter.type.dtype));
+  }
+  for (const BalancedBias& bias : balanced) {
+    Scope scope(b, "update." + bias.name);
+    const Tensor load = b.state("gradient." + bias.name, bias.type);
+    b.write_state(bias.name, balanced_bias(b.parameter(bias.name, bias.type), load, bias.rate));
   }
   return b.take();
 }

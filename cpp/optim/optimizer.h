@@ -31,6 +31,14 @@ struct TrainedParameter {
   bool decay = true;  // takes part in weight decay
 };
 
+// A parameter that no gradient moves: the selection bias of a router, whose "gradient.NAME" is the load f32[experts] of its experts. It
+// moves by `rate` towards the experts with less than the mean load (DeepSeek-V3 2024, section 2.1.2).
+struct BalancedBias {
+  std::string name;
+  Type type;
+  double rate = 0;
+};
+
 inline constexpr const char* kMasterPrefix = "master.";
 
 // Names of the f32 states that the rule keeps per parameter: {"first_moment.", "second_moment."}, {"momentum."}, {}.
@@ -39,6 +47,7 @@ std::vector<std::string> optimizer_state_prefixes(const OptimizerConfig& config)
 // UserError for an unknown kind or a value out of range.
 void check_optimizer(const OptimizerConfig& config);
 
-Program trace_update(const OptimizerConfig& config, const std::vector<TrainedParameter>& parameters);
+Program trace_update(const OptimizerConfig& config, const std::vector<TrainedParameter>& parameters,
+                     const std::vector<BalancedBias>& balanced = {});
 
 }  // namespace mw

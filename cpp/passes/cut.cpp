@@ -127,9 +127,9 @@ class Cutter {
 
   static void sum_up(Builder& b, const ProgramOutput& output, Tensor value, bool first, bool last) {
     const bool gradient = starts_with(output.name, kGradientPrefix);
-    if (!gradient && value.type() != Type{DType::kF32, {}}) {
+    if (!gradient && value.dtype() != DType::kF32) {
       throw UserError("result '" + output.name + "' is " + to_string(value.type()) +
-                      "; a training step can only return f32 scalars, which it sums over microbatches");
+                      "; a training step can only return f32 values, which it sums over microbatches");
     }
     const std::string sum_name =
         gradient ? kAccumulatorPrefix + output.name.substr(std::string(kGradientPrefix).size()) : kMetricPrefix + output.name;

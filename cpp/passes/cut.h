@@ -4,7 +4,7 @@
 //
 // A value that the backward reads and the forward makes crosses the boundary: it is carried, one copy per microbatch in flight. Views
 // and constants are made again instead. Gradients are added up in the states "accumulator.NAME": the first microbatch writes them, the
-// last leaves the sum in "gradient.NAME" (the layout of the optimizer), each as soon as it is final. Other f32 scalar results (loss,
+// last leaves the sum in "gradient.NAME" (the layout of the optimizer), each as soon as it is final. Other f32 results (loss,
 // counts) are summed over the microbatches likewise.
 #pragma once
 #include <string>

@@ -27,6 +27,15 @@ std::vector<TrainedParameter> trained_parameters(const TrainPlanSpec& spec) {
   return list;
 }
 
+std::vector<BalancedBias> balanced_biases(const TrainPlanSpec& spec) {
+  std::vector<BalancedBias> list;
+  if (spec.losses.selection_bias_rate == 0) return list;
+  for (const ParameterSpec& p : model_parameters(spec.config, spec.dtype)) {
+    if (!p.trained) list.push_back({p.name, p.type, spec.losses.selection_bias_rate});
+  }
+  return list;
+}
+
 }  // namespace
 
 cpu::KernelEnvironment kernel_environment(const Mesh& mesh, int threads) {
@@ -41,11 +50,12 @@ BackendFacts cpu_backend(const cpu::KernelEnvironment& environment) {
 
 Plan plan_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const PassObserver& observer) {
   check_microbatches(spec.batch, spec.microbatches);
-  Program forward = trace_loss(spec.config, {.batch = spec.batch / spec.microbatches, .seq = spec.seq, .dtype = spec.dtype});
+  Program forward = trace_loss(spec.config, {.batch = spec.batch / spec.microbatches, .seq = spec.seq, .dtype = spec.dtype},
+                               spec.losses, spec.microbatches);
   const std::vector<TrainedParameter> trained = trained_parameters(spec);
   std::vector<std::string> names;
   for (const TrainedParameter& p : trained) names.push_back(p.name);
-  Program update = trace_update(spec.optimizer, trained);
+  Program update = trace_update(spec.optimizer, trained, balanced_biases(spec));
   PlanOptions options;
   options.mesh = spec.mesh;
   options.rules = spec.rules;

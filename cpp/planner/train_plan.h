@@ -7,7 +7,7 @@
 #include "exec/cpu/kernel.h"
 #include "ir/plan.h"
 #include "mesh/rules.h"
-#include "models/model_config.h"
+#include "models/programs.h"
 #include "optim/optimizer.h"
 #include "passes/pipeline.h"
 
@@ -23,6 +23,7 @@ struct TrainPlanSpec {
   bool decay_embeddings = false;
   RematPolicy remat;
   int microbatches = 1;
+  LossTerms losses;
   int64_t batch = 1;  // sequences of the whole step
   int64_t seq = 1;
 };

@@ -292,13 +292,18 @@ LoadedPlan& Session::run_loss(const ModelInputs& batch, double loss_scale) {
   return loaded;
 }
 
-LoadedPlan& Session::run_gradients(const ModelInputs& batch, double loss_scale) {
+LoadedPlan& Session::run_gradients(const ModelInputs& batch, double loss_scale, const LossTerms& terms) {
   std::vector<std::string> trained;
   for (const ParameterSpec& p : parameters_) {
     if (p.trained) trained.push_back(p.name);
   }
-  LoadedPlan& loaded = plan("gradients " + shape_key(batch),
-                            [&] { return plan_gradients(trace_loss(config_, batch_size(batch)), trained, plan_options()); });
+  std::string key = "gradients " + shape_key(batch);
+  if (terms != LossTerms{}) {
+    forget_plans("gradients with terms");  // the newest are kept
+    key = concat_text("gradients with terms ", terms.mtp, " ", terms.balance, " ", terms.sequence_balance, " ", terms.router_z, " ",
+                      shape_key(batch));
+  }
+  LoadedPlan& loaded = plan(key, [&] { return plan_gradients(trace_loss(config_, batch_size(batch), terms), trained, plan_options()); });
   engine_->run(loaded, batch, {{"loss_scale", loss_scale}});
   return loaded;
 }

@@ -72,7 +72,7 @@ class Session {
   // Sum of weighted losses times `loss_scale`: the result "loss".
   LoadedPlan& run_loss(const ModelInputs& batch, double loss_scale);
   // Also "gradient.NAME", f32 and whole.
-  LoadedPlan& run_gradients(const ModelInputs& batch, double loss_scale);
+  LoadedPlan& run_gradients(const ModelInputs& batch, double loss_scale, const LossTerms& terms = {});
 
   // Runs the loss again op by op and returns the first op whose result is not finite, "" when all are.
   std::string first_not_finite(const ModelInputs& batch, double loss_scale);

@@ -9,6 +9,7 @@ namespace mw {
 
 TrainStep::TrainStep(Session& session, TrainOptions options) : session_(session), options_(std::move(options)) {
   check_optimizer(options_.optimizer);
+  check_loss_terms(options_.losses, session.config());
   if (options_.microbatches < 1) throw UserError("microbatches is " + std::to_string(options_.microbatches) + "; expected at least 1");
   std::vector<Buffer> states;
   for (const std::string& prefix : optimizer_state_prefixes(options_.optimizer)) {
@@ -68,6 +69,7 @@ TrainPlanSpec TrainStep::spec(int64_t batch, int64_t seq) const {
           .decay_embeddings = options_.decay_embeddings,
           .remat = options_.remat,
           .microbatches = options_.microbatches,
+          .losses = options_.losses,
           .batch = batch,
           .seq = seq};
 }
@@ -97,6 +99,11 @@ StepResult TrainStep::run(const ModelInputs& batch, double loss_scale, double lr
   });
   if (!result.finite) return result;
   result.grad_norm = session_.engine().scalar(step, "grad_norm");
+  for (const Buffer& buffer : step.plan.results) {
+    if (buffer.name == "loss" || buffer.name == "grad_norm") continue;
+    const auto* values = reinterpret_cast<const float*>(session_.engine().result(step, buffer.name));
+    result.more[buffer.name].assign(values, values + buffer.type.elements());
+  }
   ++steps_;
   return result;
 }

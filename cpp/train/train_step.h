@@ -3,6 +3,7 @@
 //   TrainStep step(session, {.optimizer = {.kind = "adamw", .clip = 1.0}, .microbatches = 2});
 //   StepResult result = step.run(batch, loss_scale, lr);
 #pragma once
+#include <map>
 #include <string>
 #include <vector>
 
@@ -16,11 +17,13 @@ struct TrainOptions {
   int microbatches = 1;
   RematPolicy remat;
   bool decay_embeddings = false;
+  LossTerms losses;
 };
 
 struct StepResult {
   double loss = 0;
   double grad_norm = 0;
+  std::map<std::string, std::vector<float>> more;  // "mtp_loss", "expert_load.layers.3", ...: what the terms of the loss hand out
   bool finite = true;  // false: the update was not made
 };
 

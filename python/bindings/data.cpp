@@ -77,7 +77,7 @@ ArrayView view_of(const py::array& array) {
   return view;
 }
 
-py::dict adapt(const py::dict& batch, int64_t vocab_size) {
+py::dict adapt(const py::dict& batch, int64_t vocab_size, int64_t mtp_depths) {
   const std::vector<std::string> names{"input_ids", "labels", "targets", "attention_mask", "segment_ids", "position_ids", "loss_weights"};
   UserBatch user;
   const std::map<std::string, std::optional<ArrayView>*> places{
@@ -102,6 +102,8 @@ py::dict adapt(const py::dict& batch, int64_t vocab_size) {
   }
   if (!found) throw UserError("batch: expected the key 'input_ids', found none");
   ModelBatch adapted = adapt_batch(user, vocab_size);
+  std::vector<FurtherTokens> further;
+  for (int64_t depth = 1; depth <= mtp_depths; ++depth) further.push_back(further_tokens(adapted, depth));
   const std::vector<py::ssize_t> shape{adapted.rows, adapted.seq};
   py::dict arrays;
   arrays["input_ids"] = array_of(std::move(adapted.input_ids), shape);
@@ -109,6 +111,12 @@ py::dict adapt(const py::dict& batch, int64_t vocab_size) {
   arrays["loss_weights"] = array_of(std::move(adapted.loss_weights), shape);
   arrays["segment_ids"] = array_of(std::move(adapted.segment_ids), shape);
   arrays["position_ids"] = array_of(std::move(adapted.position_ids), shape);
+  for (size_t i = 0; i < further.size(); ++i) {
+    const std::string k = "." + std::to_string(i + 1);
+    arrays[py::str("mtp_input_ids" + k)] = array_of(std::move(further[i].input_ids), shape);
+    arrays[py::str("mtp_targets" + k)] = array_of(std::move(further[i].targets), shape);
+    arrays[py::str("mtp_loss_weights" + k)] = array_of(std::move(further[i].loss_weights), shape);
+  }
   arrays["num_targets"] = adapted.num_targets;
   arrays["weight_sum"] = adapted.weight_sum;
   return arrays;
@@ -215,9 +223,9 @@ void bind_data(py::module_& module) {
       });
 
   module.def(
-      "adapt_batch", &adapt, py::arg("batch"), py::arg("vocab_size"),
+      "adapt_batch", &adapt, py::arg("batch"), py::arg("vocab_size"), py::arg("mtp_depths") = 0,
       "A user's batch as a model takes it: input_ids, targets, segment_ids, position_ids i32[batch, seq], loss_weights f32[batch, seq], "
-      "num_targets, weight_sum.");
+      "num_targets, weight_sum; for multi-token prediction of depth k = 1.. also mtp_input_ids.k, mtp_targets.k, mtp_loss_weights.k.");
 }
 
 }  // namespace mw

@@ -201,13 +201,14 @@ void bind_session(py::module_& m) {
              return s.engine().scalar(s.run_loss(inputs, loss_scale), "loss");
            })
       .def("gradients",
-           [](Session& s, const py::dict& fields, double loss_scale) {
+           [](Session& s, const py::dict& fields, double loss_scale, const py::dict& losses) {
              const ModelInputs inputs = model_inputs(fields);
+             const LossTerms terms = loss_terms(losses);
              const Session::Use use(s);
              LoadedPlan* loaded = nullptr;
              {
                const py::gil_scoped_release unlocked;
-               loaded = &s.run_gradients(inputs, loss_scale);
+               loaded = &s.run_gradients(inputs, loss_scale, terms);
              }
              py::dict gradients;
              for (const ParameterSpec& p : s.parameters()) {
@@ -232,14 +233,16 @@ void bind_session(py::module_& m) {
 
 void bind_training(py::module_& m) {
   py::class_<TrainStep>(m, "TrainStep")
-      .def(py::init([](Session& session, const py::dict& optimizer, int microbatches, const std::string& remat, bool decay_embeddings) {
+      .def(py::init([](Session& session, const py::dict& optimizer, int microbatches, const std::string& remat, bool decay_embeddings,
+                       const py::dict& losses) {
              return std::make_unique<TrainStep>(session, TrainOptions{.optimizer = optimizer_config(optimizer),
                                                                       .microbatches = microbatches,
                                                                       .remat = parse_remat(remat),
-                                                                      .decay_embeddings = decay_embeddings});
+                                                                      .decay_embeddings = decay_embeddings,
+                                                                      .losses = loss_terms(losses)});
            }),
            py::arg("session"), py::arg("optimizer"), py::arg("microbatches"), py::arg("remat"), py::arg("decay_embeddings"),
-           py::keep_alive<1, 2>())
+           py::arg("losses"), py::keep_alive<1, 2>())
       .def_property("steps", &TrainStep::steps, &TrainStep::set_steps)
       .def("run",
            [](TrainStep& t, const py::dict& fields, double loss_scale, double lr) {
@@ -249,7 +252,7 @@ void bind_training(py::module_& m) {
                const py::gil_scoped_release unlocked;
                result = t.run(inputs, loss_scale, lr);
              }
-             return py::make_tuple(result.loss, result.grad_norm, result.finite);
+             return py::make_tuple(result.loss, result.grad_norm, result.finite, result.more);
            })
       .def("state_names", &TrainStep::state_names)
       .def("read_state",

@@ -52,7 +52,7 @@ void bind_planner(py::module_& m) {
   py::class_<TrainPlanSpec>(m, "TrainPlanSpec")
       .def(py::init([](const std::string& config, const std::string& dtype, const std::map<std::string, int64_t>& mesh,
                        const py::object& rules, const py::dict& optimizer, bool decay_embeddings, const std::string& remat,
-                       int microbatches, int64_t batch, int64_t seq) {
+                       int microbatches, const py::dict& losses, int64_t batch, int64_t seq) {
              TrainPlanSpec spec{.config = config_from(config),
                                 .dtype = compute_dtype(dtype),
                                 .mesh = make_mesh(mesh),
@@ -61,6 +61,7 @@ void bind_planner(py::module_& m) {
                                 .decay_embeddings = decay_embeddings,
                                 .remat = parse_remat(remat),
                                 .microbatches = microbatches,
+                                .losses = loss_terms(losses),
                                 .batch = batch,
                                 .seq = seq};
              check_optimizer(spec.optimizer);
@@ -68,7 +69,8 @@ void bind_planner(py::module_& m) {
              return spec;
            }),
            py::kw_only(), py::arg("config"), py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("optimizer"),
-           py::arg("decay_embeddings"), py::arg("remat"), py::arg("microbatches"), py::arg("batch"), py::arg("seq"))
+           py::arg("decay_embeddings"), py::arg("remat"), py::arg("microbatches"),
+           py::arg("losses"), py::arg("batch"), py::arg("seq"))
       .def("report",
            [](const TrainPlanSpec& spec) {
              StepReport report;

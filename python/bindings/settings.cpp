@@ -48,4 +48,18 @@ OptimizerConfig optimizer_config(const py::dict& fields) {
   return config;
 }
 
+LossTerms loss_terms(const py::dict& fields) {
+  LossTerms terms;
+  const auto number = [&](const char* key, double& value) {
+    if (fields.contains(key)) value = py::cast<double>(fields[key]);
+  };
+  number("mtp", terms.mtp);
+  number("load_balance", terms.balance);
+  number("sequence_balance", terms.sequence_balance);
+  number("router_z", terms.router_z);
+  number("selection_bias_rate", terms.selection_bias_rate);
+  if (fields.contains("expert_load")) terms.expert_load = py::cast<bool>(fields["expert_load"]);
+  return terms;
+}
+
 }  // namespace mw

@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 
-#include "models/model_config.h"
+#include "models/programs.h"
 #include "optim/optimizer.h"
 #include "session/session.h"
 
@@ -20,5 +20,7 @@ Mesh make_mesh(const std::map<std::string, int64_t>& axes);
 Rules make_rules(const py::object& rules);
 SessionOptions session_options(const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads);
 OptimizerConfig optimizer_config(const py::dict& fields);
+// The fields of meshwright.Losses.
+LossTerms loss_terms(const py::dict& fields);
 
 }  // namespace mw

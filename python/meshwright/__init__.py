@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from meshwright._core import InternalError, UserError
+from meshwright.losses import Losses
 from meshwright.optimizers import SGD, AdamW
 from meshwright.run_log import Metrics, plot_run
 from meshwright.schedules import Constant, Linear, WarmupCosine, WarmupStableDecay
@@ -33,6 +34,7 @@ __all__ = [
     "Generator",
     "InternalError",
     "Linear",
+    "Losses",
     "Mesh",
     "Metrics",
     "Model",

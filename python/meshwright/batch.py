@@ -11,7 +11,8 @@ from meshwright import _core
 
 @dataclass(frozen=True)
 class ModelFields:
-    """input_ids, targets, segment_ids, position_ids int32 and loss_weights float32, all [batch, seq]."""
+    """input_ids, targets, segment_ids, position_ids int32 and loss_weights float32, all [batch, seq]; with multi-token prediction also
+    mtp_input_ids.k, mtp_targets.k and mtp_loss_weights.k for each depth k."""
 
     arrays: dict[str, Any]
     loss_scale: float
@@ -20,13 +21,13 @@ class ModelFields:
     """Tokens that are not padding."""
 
 
-def adapt(batch: Mapping[str, Any], vocab_size: int) -> ModelFields:
-    """Checks, shifts and masks a batch (fields as `Trainer.step` takes them).
+def adapt(batch: Mapping[str, Any], vocab_size: int, mtp_depths: int = 0) -> ModelFields:
+    """Checks, shifts and masks a batch (fields as `Trainer.step` takes them); once more for each depth of multi-token prediction.
 
     Raises:
         UserError: unknown or missing fields, wrong shapes or dtypes, ids outside the vocabulary, nothing to learn from.
     """
-    fields = dict(_core.adapt_batch(dict(batch), vocab_size))
+    fields = dict(_core.adapt_batch(dict(batch), vocab_size, mtp_depths))
     fields.pop("num_targets")
     weight = fields.pop("weight_sum")
     if not weight > 0:

@@ -18,6 +18,7 @@ from meshwright.arrays import NamedArray, bfloat16_values, to_numpy
 from meshwright.batch import ModelFields, adapt, forward_fields
 from meshwright.configuration import ModelConfig, config_text
 from meshwright.data.tokenizer import Tokenizer
+from meshwright.losses import Losses
 from meshwright.packaged import configs_folder
 
 
@@ -180,10 +181,12 @@ class Model:
         logits = values.pop("logits")
         return ForwardResult(np.asarray(logits), values)
 
-    def loss_and_gradients(self, batch: Mapping[str, Any]) -> tuple[float, dict[str, NDArray[np.float32]]]:
-        """Mean loss over the weighted tokens of a batch (fields as `Trainer.step`) and its gradient by Hugging Face name."""
-        fields = self._fields(batch)
-        loss, gradients = self._session.gradients(fields.arrays, fields.loss_scale)
+    def loss_and_gradients(self, batch: Mapping[str, Any], losses: Losses | None = None) -> tuple[float, dict[str, NDArray[np.float32]]]:
+        """Mean loss over the weighted tokens of a batch (fields as `Trainer.step`) and its gradient by Hugging Face name. `losses`: terms
+        that are added to it, none unless they are given here."""
+        terms = (losses or Losses()).for_gradients()
+        fields = self._fields(batch, self.config.mtp_layers or 0 if terms["mtp"] else 0)
+        loss, gradients = self._session.gradients(fields.arrays, fields.loss_scale, terms)
         return loss, gradients
 
     def loss(self, batch: Mapping[str, Any]) -> float:
@@ -199,8 +202,8 @@ class Model:
 
         save_model(self, Path(path), dtype)
 
-    def _fields(self, batch: Mapping[str, Any]) -> ModelFields:
-        fields = adapt(batch, self.config.vocab_size)
+    def _fields(self, batch: Mapping[str, Any], mtp_depths: int = 0) -> ModelFields:
+        fields = adapt(batch, self.config.vocab_size, mtp_depths)
         self._check_length(fields.arrays["input_ids"].shape[1])
         return fields
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from meshwright import _core
 from meshwright._core import UserError
-from meshwright.configuration import config_text
+from meshwright.configuration import ModelConfig, config_text
+from meshwright.losses import Losses
 from meshwright.machine import memory_bytes
 from meshwright.mesh import Mesh, core_rules, mesh_axes
 from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
@@ -113,6 +114,7 @@ def plan(
     microbatches: int | None = None,
     gradient_accumulation: int | None = None,
     clip: float | None = None,
+    losses: Losses | None = None,
     memory: int | None = None,
 ) -> PlanReport:
     """Plans one optimizer step; nothing is allocated and nothing runs.
@@ -145,6 +147,7 @@ def plan(
         decay_embeddings=chosen.decay_embeddings,
         remat=remat,
         microbatches=count,
+        losses=(losses or Losses()).for_training(ModelConfig.from_text(text)),
         batch=_whole("batch", batch),
         seq=seq,
     )

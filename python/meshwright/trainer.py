@@ -16,6 +16,7 @@ from meshwright import _core
 from meshwright._core import UserError
 from meshwright.batch import adapt
 from meshwright.checkpoints import check_place, settings_of, small_files
+from meshwright.losses import Losses
 from meshwright.machine import cached_peaks, measured_peaks, peak_flops
 from meshwright.mesh import Mesh, core_rules, mesh_axes
 from meshwright.model import Model
@@ -26,6 +27,7 @@ from meshwright.stopping import StopRequest
 
 Callback = Callable[["Trainer", int, Metrics], None]
 
+EXPERT_LOAD = "expert_load."  # results of a step
 BATCHES_USED = "batches_used"  # the state of data that keeps none
 
 
@@ -40,6 +42,7 @@ class Trainer:
     remat: "none", "full", "minimal" or "custom:NAME,NAME". dtype: compute dtype ("float32", "bfloat16"); masters are FP32, made from the
         values as they were. clip: largest global norm of the gradient. microbatches = gradient_accumulation: parts of a batch that are
         run one after the other.
+    losses: weights of the terms beside the loss per token (balance of experts, multi-token prediction); see Losses.
     output: folder of checkpoints, metrics.jsonl, TensorBoard events and loss.png; a run that stands there is resumed from its newest
         whole checkpoint.
     callbacks: called as `callback(trainer, step, metrics)` after every step.
@@ -61,6 +64,7 @@ class Trainer:
         rules: str | Mapping[str, Sequence[str]] | None = None,
         seed: int = 0,
         clip: float | None = None,
+        losses: Losses | None = None,
         output: str | os.PathLike[str] | None = None,
         log_every: int = 10,
         save_every: int | None = None,
@@ -100,6 +104,8 @@ class Trainer:
         self._spoiled = False
         self._flops_of: dict[int, float] = {}
         self._checkpointer = _core.TrainCheckpointer()
+        self._losses = (losses or Losses()).for_training(model.config)
+        self._mtp_depths = (model.config.mtp_layers or 0) if self._losses["mtp"] else 0
         self._claim = model._claim = object()
         model._session.rehome(self._dtype, self.mesh, core_rules(rules), threads)
         self._step = _core.TrainStep(
@@ -108,6 +114,7 @@ class Trainer:
             microbatches=self._microbatches,
             remat=remat,
             decay_embeddings=optimizer.decay_embeddings,
+            losses=self._losses,
         )
         # What must agree when a run is resumed; meshes and logging may change.
         self.settings: dict[str, Any] = {
@@ -118,6 +125,7 @@ class Trainer:
             "microbatches": self._microbatches,
             "dtype": self._dtype,
             "seed": seed,
+            "losses": self._losses,
         }
         self._total_steps: int | None = None
         self._saved_total: int | None = None
@@ -145,10 +153,10 @@ class Trainer:
         """
         self._check_whole()
         start = time.perf_counter()
-        fields = adapt(batch, self.model.config.vocab_size)
+        fields = adapt(batch, self.model.config.vocab_size, self._mtp_depths)
         self.model._check_length(fields.arrays["input_ids"].shape[1])
         lr = self.optimizer.lr * self._lr_multiplier()
-        loss, grad_norm, finite = self._step.run(fields.arrays, fields.loss_scale, lr)
+        loss, grad_norm, finite, more = self._step.run(fields.arrays, fields.loss_scale, lr)
         if not finite:
             raise FloatingPointError(self._not_finite(fields.arrays, fields.loss_scale, loss))
         if not math.isfinite(grad_norm):
@@ -173,12 +181,14 @@ class Trainer:
             mfu=_share_of_peak(flops / seconds, self._dtype),
             step_seconds=seconds,
             peak_bytes=self._peak_bytes,
+            terms={name: values[0] for name, values in more.items() if not name.startswith(EXPERT_LOAD)},
+            expert_load={name[len(EXPERT_LOAD) :]: tuple(v) for name, v in more.items() if name.startswith(EXPERT_LOAD)},
         )
 
     def profile(self, batch: Mapping[str, Any], steps: int = 3) -> list[dict[str, Any]]:
         """Makes `steps` optimizer steps on a batch and tells where their processor time went, the slowest op first: piece, op, scope,
         calls, seconds (of all threads, per step), gflops_per_second (per processor second)."""
-        fields = adapt(batch, self.model.config.vocab_size)
+        fields = adapt(batch, self.model.config.vocab_size, self._mtp_depths)
         lr = self.optimizer.lr * self._lr_multiplier()
         self._step.run(fields.arrays, fields.loss_scale, lr)
         rows = self._step.profile(fields.arrays, fields.loss_scale, lr, steps)
@@ -319,6 +329,7 @@ class Trainer:
             "microbatches": settings["microbatches"],
             "dtype": settings["dtype"],
             "seed": settings["seed"],
+            "losses": Losses(**settings["losses"]) if "losses" in settings else None,
             **changes,
         }
         trainer = cls(Model.from_pretrained(folder), optimizer, mesh=mesh, **arguments)

@@ -8,6 +8,7 @@ from typing import Any
 
 from meshwright._core import UserError, newest_checkpoint
 from meshwright.cli.parser import Config
+from meshwright.losses import Losses
 from meshwright.optimizers import SGD, AdamW
 from meshwright.schedules import Constant, Linear, WarmupCosine, WarmupStableDecay
 
@@ -38,6 +39,10 @@ def make_schedule(config: Config) -> Constant | Linear | WarmupCosine | WarmupSt
 def make_mesh(config: Config) -> dict[str, int]:
     """Axis -> size, as `mw.Trainer` and `mw.plan` take it."""
     return config.group("mesh")
+
+
+def make_losses(config: Config) -> Losses:
+    return Losses(**config.group("losses"))
 
 
 def is_folder(model: Any) -> bool:

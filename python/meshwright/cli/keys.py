@@ -175,6 +175,23 @@ KEYS = (
     Key("decay", LENGTH, 0.1, "wsd: steps or share of the decay at the end", _TRAIN, low=0),
     Key("decay_style", TEXT, "linear", "wsd: shape of the decay", _TRAIN, choices=("linear", "cosine")),
     Key("final", NUMBER, 0.1, "learning rate at the end as a share of lr", _TRAIN, low=0, high=1),
+    # Terms of the loss beside the loss per token
+    Key("losses.mtp", NUMBER, None, "multi-token prediction; none: 0.3 where the model has modules for it", _PLAN, low=0, optional=True),
+    Key(
+        "losses.load_balance",
+        NUMBER,
+        None,
+        "load balance of experts; none: the model's own weight where its configuration asks for router logits",
+        _PLAN,
+        low=0,
+        optional=True,
+    ),
+    Key("losses.sequence_balance", NUMBER, 0.0, "load balance of experts within each sequence", _PLAN, low=0),
+    Key("losses.router_z", NUMBER, 0.0, "squared log-sum-exp of the router's logits", _PLAN, low=0),
+    Key(
+        "losses.selection_bias_rate", NUMBER, 0.0, "step of the router's selection bias towards an even load, without a loss", _PLAN, low=0
+    ),
+    Key("losses.expert_load", BOOLEAN, False, "record the load of every layer's experts", _PLAN),
     # Computation
     Key(
         "dtype",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from meshwright.cli.ingredients import make_mesh
+from meshwright.cli.ingredients import make_losses, make_mesh
 from meshwright.cli.parser import Config
 
 
@@ -22,6 +22,7 @@ def run(config: Config) -> None:
         rules=config["rules"],
         microbatches=config["microbatches"],
         gradient_accumulation=config["gradient_accumulation"],
+        losses=make_losses(config),
     )
     if config["explain"] is not None:
         print(report.explain(after=config["explain"]))

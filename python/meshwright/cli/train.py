@@ -7,7 +7,7 @@ from typing import Any
 
 from meshwright._core import UserError
 from meshwright.checkpoints import check_place
-from meshwright.cli.ingredients import is_folder, make_mesh, make_optimizer, make_schedule, open_model, say
+from meshwright.cli.ingredients import is_folder, make_losses, make_mesh, make_optimizer, make_schedule, open_model, say
 from meshwright.cli.parser import Config
 from meshwright.run_log import remember_settings
 
@@ -35,6 +35,7 @@ def run(config: Config) -> None:
         microbatches=config["microbatches"],
         seed=config["seed"],
         clip=config["clip"],
+        losses=make_losses(config),
         output=output,
         log_every=config["log_every"],
         save_every=config["save_every"],

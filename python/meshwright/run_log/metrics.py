@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 
 
@@ -29,8 +29,15 @@ class Metrics:
     step_seconds: float | None = None
     peak_bytes: int | None = None
     """Planned peak memory of one rank."""
+    terms: Mapping[str, float] = field(default_factory=dict)
+    """The terms of a loss that has several, without their weights: token_loss, mtp_loss, balance_loss, sequence_balance_loss,
+    router_z_loss."""
+    expert_load: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """How many choices fell on each expert of a layer, "layers.3" -> counts, where `Losses(expert_load=True)` asks for it."""
 
     def __getitem__(self, name: str) -> float | int | None:
+        if name in self.terms:
+            return self.terms[name]
         if name not in Metrics.names():
             near = get_close_matches(name, Metrics.names(), 1)
             raise KeyError(f"no metric is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
@@ -44,9 +51,11 @@ class Metrics:
         return Metrics.names()
 
     def to_dict(self) -> dict[str, float | int]:
-        """The measured numbers by name."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """The measured numbers by name: the terms beside the others, and of each layer's expert load the largest over the mean."""
+        numbers = {name: value for name in Metrics.names() if (value := getattr(self, name)) is not None}
+        imbalance = {f"expert_imbalance.{layer}": max(load) * len(load) / max(sum(load), 1e-30) for layer, load in self.expert_load.items()}
+        return {**numbers, **self.terms, **imbalance}
 
     @staticmethod
     def names() -> tuple[str, ...]:
-        return tuple(field.name for field in fields(Metrics))
+        return tuple(f.name for f in fields(Metrics) if f.name not in ("terms", "expert_load"))

@@ -62,7 +62,9 @@ class RunRecorder:
         if log and self.history is not None:
             self.history.append("train", step, metrics)
         if log and self._events is not None:
-            self._events.add_scalars(step, {tag: float(v) for name, tag in _TRAIN_TAGS.items() if (v := metrics[name]) is not None})
+            known = {tag: float(v) for name, tag in _TRAIN_TAGS.items() if (v := metrics[name]) is not None}
+            further = {f"learning/{name}": float(v) for name, v in metrics.to_dict().items() if name not in _TRAIN_TAGS}
+            self._events.add_scalars(step, {**known, **further})
         if self._progress is not None:
             self._progress.advance(step, metrics, log)
 
