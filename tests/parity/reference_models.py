@@ -5,11 +5,14 @@ Every case has weights far from special values (norms away from 1, biases away f
 
 from __future__ import annotations
 
+import copy
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file
 
 VOCAB = 96
 SIZES = dict(
@@ -33,7 +36,30 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 32,
 }
 
-# name -> (model type, what differs from SIZES)
+YARN_ROPE = {
+    "rope_type": "yarn",
+    "rope_theta": 10000.0,
+    "factor": 8.0,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "original_max_position_embeddings": 16,
+}
+DEEPSEEK_ROPE = YARN_ROPE | {"mscale": 0.7, "mscale_all_dim": 0.7}
+EXPERTS = dict(num_experts_per_tok=2, moe_intermediate_size=28)
+DEEPSEEK: dict[str, Any] = dict(
+    num_key_value_heads=6,
+    n_routed_experts=8,
+    n_shared_experts=2,
+    first_k_dense_replace=1,
+    kv_lora_rank=20,
+    qk_nope_head_dim=10,
+    qk_rope_head_dim=6,
+    v_head_dim=12,
+    rope_parameters=DEEPSEEK_ROPE,
+    **EXPERTS,
+)
+
+# name -> (model type, what differs from SIZES). Windows and chunks are shorter than the sequences of the tests.
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama_gqa_llama3_rope": ("llama", dict(num_key_value_heads=2, rope_parameters=LLAMA3_ROPE)),
     "llama_mqa": ("llama", dict(num_key_value_heads=1, rope_parameters=PLAIN_ROPE)),
@@ -48,30 +74,148 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
             rope_parameters={"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0},
         ),
     ),
-    # The window is shorter than the sequences of the tests.
     "mistral_window": ("mistral", dict(num_key_value_heads=2, head_dim=8, sliding_window=7, rope_parameters=PLAIN_ROPE)),
     "mistral_no_window": ("mistral", dict(num_key_value_heads=2, sliding_window=None, rope_parameters=PLAIN_ROPE)),
+    "mixtral": ("mixtral", dict(num_key_value_heads=2, num_local_experts=5, num_experts_per_tok=2, rope_parameters=PLAIN_ROPE)),
+    "gemma": ("gemma", dict(num_key_value_heads=1, head_dim=16, hidden_activation="gelu_pytorch_tanh", rope_parameters=PLAIN_ROPE)),
+    "gemma2": (
+        "gemma2",
+        dict(
+            num_key_value_heads=2,
+            head_dim=16,
+            query_pre_attn_scalar=24,
+            sliding_window=7,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            attn_logit_softcapping=3.0,
+            final_logit_softcapping=2.0,
+            hidden_activation="gelu_pytorch_tanh",
+            rope_parameters=PLAIN_ROPE,
+        ),
+    ),
+    "gemma3": (
+        "gemma3_text",
+        dict(
+            num_key_value_heads=2,
+            head_dim=16,
+            query_pre_attn_scalar=20,
+            sliding_window=7,
+            layer_types=["sliding_attention", "sliding_attention", "full_attention"],
+            hidden_activation="gelu_pytorch_tanh",
+            rope_parameters={
+                "full_attention": {"rope_type": "linear", "rope_theta": 50000.0, "factor": 4.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            },
+        ),
+    ),
     "qwen3": ("qwen3", dict(num_key_value_heads=2, head_dim=16, rope_parameters=PLAIN_ROPE)),
     "qwen3_tied": ("qwen3", dict(num_key_value_heads=3, head_dim=10, tie_word_embeddings=True, rope_parameters=PLAIN_ROPE)),
+    "qwen3_moe": (
+        "qwen3_moe",
+        dict(num_key_value_heads=2, head_dim=16, num_experts=6, norm_topk_prob=True, rope_parameters=PLAIN_ROPE, **EXPERTS),
+    ),
+    "qwen3_moe_not_normalised": (
+        "qwen3_moe",
+        dict(num_key_value_heads=3, head_dim=10, num_experts=7, norm_topk_prob=False, rope_parameters=PLAIN_ROPE, **EXPERTS),
+    ),
+    "deepseek_v2_lite": ("deepseek_v2", DEEPSEEK | dict(q_lora_rank=None, topk_method="greedy", n_group=1, topk_group=1)),
+    "deepseek_v2_groups": (
+        "deepseek_v2",
+        DEEPSEEK
+        | dict(q_lora_rank=14, topk_method="group_limited_greedy", n_group=4, topk_group=2, routed_scaling_factor=3.0, n_shared_experts=1),
+    ),
+    "deepseek_v3": (
+        "deepseek_v3",
+        DEEPSEEK
+        | dict(
+            q_lora_rank=14,
+            n_group=4,
+            topk_group=2,
+            num_experts_per_tok=3,
+            routed_scaling_factor=2.5,
+            norm_topk_prob=True,
+            n_shared_experts=1,
+        ),
+    ),
+    "gpt_oss": (
+        "gpt_oss",
+        dict(
+            num_key_value_heads=2,
+            head_dim=16,
+            num_local_experts=5,
+            num_experts_per_tok=2,
+            sliding_window=7,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            rope_parameters=YARN_ROPE | {"truncate": False},
+        ),
+    ),
+    "llama4_scout": (
+        "llama4_text",
+        dict(
+            num_key_value_heads=2,
+            head_dim=8,
+            intermediate_size=28,
+            intermediate_size_mlp=80,
+            num_local_experts=4,
+            num_experts_per_tok=1,
+            interleave_moe_layer_step=1,
+            attention_chunk_size=8,
+            no_rope_layers=[1, 1, 0],
+            use_qk_norm=True,
+            attn_temperature_tuning=True,
+            floor_scale=5,
+            attn_scale=0.3,
+            rope_parameters=LLAMA3_ROPE,
+            pad_token_id=0,
+        ),
+    ),
+    "llama4_maverick": (
+        "llama4_text",
+        dict(
+            num_key_value_heads=3,
+            head_dim=8,
+            intermediate_size=28,
+            intermediate_size_mlp=80,
+            num_local_experts=6,
+            num_experts_per_tok=1,
+            interleave_moe_layer_step=2,
+            attention_chunk_size=8,
+            no_rope_layers=[1, 1, 0],
+            use_qk_norm=False,
+            attn_temperature_tuning=True,
+            floor_scale=1000,
+            rope_parameters=PLAIN_ROPE,
+            pad_token_id=0,
+        ),
+    ),
+    "gpt2": ("gpt2", dict(n_embd=48, n_layer=3, n_head=6, n_inner=80, n_positions=128, layer_norm_epsilon=1e-5)),
 }
+# A layer's choice of experts for a padding token differs (it means nothing), and Llama 4's temperature in transformers counts padding.
+COUNTS_PADDING = {"llama4_scout", "llama4_maverick"}
+
+
+def make_config(name: str) -> transformers.PretrainedConfig:
+    model_type, changes = CASES[name]
+    sizes = {"vocab_size": VOCAB, "bos_token_id": 1, "eos_token_id": 2} if model_type == "gpt2" else SIZES
+    config = transformers.AutoConfig.for_model(model_type, **{**sizes, **changes})
+    config._attn_implementation = "eager"
+    return config
 
 
 def make_model(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> transformers.PreTrainedModel:
     """The case's model in evaluation mode, on the CPU, with eager attention: the same weights for the same seed."""
-    model_type, changes = CASES[name]
-    config = transformers.AutoConfig.for_model(model_type, **{**SIZES, **changes})
-    config._attn_implementation = "eager"
-    model = transformers.AutoModelForCausalLM.from_config(config).to(torch.float32).eval()
+    model = transformers.AutoModelForCausalLM.from_config(make_config(name)).to(torch.float32).eval()
     generator = torch.Generator().manual_seed(seed)
+    tensors = [*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if n.endswith("e_score_correction_bias"))]
     with torch.no_grad():
-        for parameter_name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter_name.endswith("norm.weight"):
-                parameter.copy_(1.0 + 0.3 * noise)
-            elif parameter.ndim == 1:
-                parameter.copy_(0.1 * noise)
+        for tensor_name, tensor in tensors:
+            noise = torch.randn(tensor.shape, generator=generator)
+            if "norm" in tensor_name.split(".")[-2] or ".ln_" in tensor_name:
+                offset = 0.0 if "gemma" in name or tensor_name.endswith("bias") else 1.0  # Gemma keeps what is added to 1
+                tensor.copy_(offset + 0.3 * noise)
+            elif tensor.ndim == 1:
+                tensor.copy_(0.1 * noise)
             else:
-                parameter.copy_(noise * parameter.shape[-1] ** -0.5)
+                tensor.copy_(noise * tensor.shape[-1] ** -0.5)
     return model.to(dtype)
 
 
@@ -96,8 +240,17 @@ def make_padding(batch: int = 3, seq: int = 24, side: str = "right") -> torch.Te
 
 
 def gradients(model: transformers.PreTrainedModel, **batch: torch.Tensor) -> tuple[float, dict[str, torch.Tensor]]:
-    """Loss and gradients by Hugging Face tensor name; a tied weight stands once, under its embedding's name."""
+    """Loss and gradients under the names and in the layout of the files, in which experts are tensors of their own; a tied weight stands
+    once, under its embedding's name."""
     model.zero_grad(set_to_none=True)
     loss = model(**batch).loss
     loss.backward()
-    return float(loss.detach()), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    # transformers itself takes them apart: a model whose weights are the gradients is saved.
+    filled = copy.deepcopy(model)
+    with torch.no_grad():
+        for (_, parameter), (_, source) in zip(filled.named_parameters(), model.named_parameters(), strict=True):
+            parameter.copy_(torch.zeros_like(parameter) if source.grad is None else source.grad)
+    with tempfile.TemporaryDirectory() as folder:
+        filled.save_pretrained(folder)
+        tensors = load_file(Path(folder) / "model.safetensors")
+    return float(loss.detach()), {name: tensor for name, tensor in tensors.items() if not name.endswith("e_score_correction_bias")}
