@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from meshwright import _core
 from meshwright._core import UserError
+from meshwright.data.tokenizer import Tokenizer
 from meshwright.model import Model
 
 OnText = Callable[[int, str], None]
@@ -63,6 +64,9 @@ class Generator:
     ) -> Any:
         """New tokens only, in the form that the prompts have: strings, lists of token ids, or a 2-D integer array (padded).
 
+        A list of messages (`{"role": "user", "content": "..."}`) is a prompt too, rendered by the model's chat template; its answer is a
+        string.
+
         `eos_token_id=None` never stops before `max_new_tokens`. An answer depends on its prompt, the options and the seed, not on the
         prompts beside it; a prompt that stands several times in the list gets different samples. `attention_mask` marks padding of a
         2-D array (left or right); positions count from the first real token. `return_details=True` gives `Generation` objects.
@@ -70,7 +74,7 @@ class Generator:
 
         Raises:
             UserError: empty prompts, ids outside the vocabulary, a length beyond the model's positions, options out of range,
-                strings without a tokenizer.
+                strings without a tokenizer, messages without a chat template.
         """
         ids, form = self._encode(prompts, attention_mask)
         eos = self._eos_ids(eos_token_id)
@@ -85,17 +89,47 @@ class Generator:
             "seed": _whole("seed", seed, 2**64),
         }
         requests = [{**options, "prompt": prompt, "id": random_id} for prompt, random_id in zip(ids, _random_ids(ids), strict=True)]
-        follower = _Follower(self.model.tokenizer, len(ids), _stops(stop_strings), on_text)
+        continued = ids if form == "text" else [[]] * len(ids)
+        follower = _Follower(self.model.tokenizer, continued, _stops(stop_strings), on_text)
         outputs = self._generator.generate(requests, follower if follower.active else None)
         results = [self._result(follower, i, *output) for i, output in enumerate(outputs)]
         if return_details:
             return results
-        if form == "text":
+        if form in ("text", "chats"):
             return [result.text for result in results]
         if form == "lists":
             return [result.token_ids for result in results]
         pad = self.model.config.pad_token_id if pad_token_id is None else pad_token_id
         return self._padded([result.token_ids for result in results], pad, eos)
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
+        template_variables: Mapping[str, Any] | None = None,
+        on_text: Callable[[str], None] | None = None,
+        **options: Any,
+    ) -> Any:
+        """The model's answer to a chat, as text; with `return_details=True` a `Generation`. Options as in `generate`.
+
+        messages: dicts with `role` and `content`, the last one usually the user's. `tools`, `chat_template` and `template_variables` go to
+        `Tokenizer.apply_chat_template`. `on_text(text)` is called with each new piece of the answer.
+        """
+        tokenizer = self._tokenizer_for("messages")
+        ids = tokenizer.apply_chat_template(
+            messages, tools=tools, chat_template=chat_template, add_generation_prompt=True, **(template_variables or {})
+        )
+        details = options.pop("return_details", False)
+        follow = None if on_text is None else lambda index, text: on_text(text)
+        (answer,) = self.generate([ids], return_details=True, on_text=follow, **options)
+        return answer if details else answer.text
+
+    def _tokenizer_for(self, what: str) -> Tokenizer:
+        if self.model.tokenizer is None:
+            raise UserError(f"generate: the model has no tokenizer for {what}; pass token ids, or set model.tokenizer")
+        return self.model.tokenizer
 
     def _encode(self, prompts: Any, attention_mask: Any) -> tuple[list[list[int]], str]:
         if isinstance(prompts, str):
@@ -103,9 +137,12 @@ class Generator:
         if isinstance(prompts, Sequence) and not prompts:
             return [], "lists"
         if isinstance(prompts, Sequence) and all(isinstance(prompt, str) for prompt in prompts):
-            if self.model.tokenizer is None:
-                raise UserError("generate: the model has no tokenizer; pass token ids, or set model.tokenizer")
             return [self._ids_of(prompt) for prompt in prompts], "text"
+        if isinstance(prompts, Sequence) and any(isinstance(prompt, Mapping) for prompt in prompts):
+            raise UserError("generate: expected a list of prompts, found one list of messages; write [messages], or use chat(messages)")
+        if isinstance(prompts, Sequence) and all(_is_chat(prompt) for prompt in prompts):
+            tokenizer = self._tokenizer_for("messages")
+            return [self._checked(tokenizer.apply_chat_template(chat, add_generation_prompt=True)) for chat in prompts], "chats"
         if isinstance(prompts, Sequence):
             return [self._checked(prompt) for prompt in prompts], "lists"
         array = np.asarray(prompts)
@@ -131,8 +168,7 @@ class Generator:
         return [int(token) for token in tokens]
 
     def _ids_of(self, prompt: str) -> list[int]:
-        tokenizer = self.model.tokenizer
-        assert tokenizer is not None
+        tokenizer = self._tokenizer_for("texts")
         if prompt.endswith((" ", "\t")):
             warnings.warn(
                 f"the prompt {prompt!r} ends in a space; tokenizers join a space to the word after it, so leave it out", stacklevel=4
@@ -172,6 +208,10 @@ class Generator:
         return np.array([row + [filler] * (longest - len(row)) for row in rows], np.int64).reshape(len(rows), longest)
 
 
+def _is_chat(prompt: Any) -> bool:
+    return isinstance(prompt, (list, tuple)) and len(prompt) > 0 and all(isinstance(message, Mapping) for message in prompt)
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
@@ -201,20 +241,21 @@ def _random_ids(prompts: list[list[int]]) -> list[int]:
 
 
 class _Follower:
-    """Decodes token by token: hands out text, finds stop strings."""
+    """Decodes token by token: hands out text, finds stop strings. `continued`: the tokens before each text that it goes on from."""
 
-    def __init__(self, tokenizer: Any, count: int, stops: list[str], on_text: OnText | None) -> None:
+    def __init__(self, tokenizer: Tokenizer | None, continued: list[list[int]], stops: list[str], on_text: OnText | None) -> None:
         if (stops or on_text) and tokenizer is None:
             raise UserError("generate: stop strings and streaming need a tokenizer; set model.tokenizer")
         self._tokenizer, self._stops, self._on_text = tokenizer, stops, on_text
-        self._ids: list[list[int]] = [[] for _ in range(count)]
-        self._given = [0] * count
+        self._continued = continued
+        self._ids: list[list[int]] = [[] for _ in continued]
+        self._given = [0] * len(continued)
         self._cut: dict[int, str] = {}
         self.active = bool(stops or on_text)
 
     def __call__(self, index: int, token: int) -> bool:
         self._ids[index].append(token)
-        text = self._tokenizer.decode(self._ids[index])
+        text = self._decode(index, self._ids[index])
         end = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=-1)
         if end >= 0:
             text = self._cut[index] = text[:end]
@@ -226,6 +267,11 @@ class _Follower:
                 self._given[index] = len(ready)
         return end >= 0
 
+    def _decode(self, index: int, ids: list[int]) -> str:
+        assert self._tokenizer is not None
+        before = self._continued[index]
+        return self._tokenizer.decode_after(before, ids) if before else self._tokenizer.decode(ids)
+
     def _settled(self, text: str) -> str:
         if text.endswith("�"):
             text = text.rstrip("�")
@@ -235,7 +281,7 @@ class _Follower:
     def final_text(self, index: int, ids: list[int]) -> str | None:
         if self._tokenizer is None:
             return None
-        text: str = self._cut[index] if index in self._cut else self._tokenizer.decode(ids)
+        text = self._cut[index] if index in self._cut else self._decode(index, ids)
         if self._on_text is not None and len(text) > self._given[index]:
             self._on_text(index, text[self._given[index] :])
         return text

@@ -17,7 +17,8 @@ from meshwright._core import UserError
 from meshwright.arrays import NamedArray, bfloat16_values, to_numpy
 from meshwright.batch import ModelFields, adapt, forward_fields
 from meshwright.configuration import ModelConfig, config_text
-from meshwright.data.tokenizer import Tokenizer
+from meshwright.data.tokenizer import Tokenizer, has_tokenizer
+from meshwright.data.tokenizer_files import generation_eos
 from meshwright.losses import Losses
 from meshwright.packaged import configs_folder
 
@@ -108,7 +109,8 @@ class Model:
         stored = json.loads(text).get("dtype")
         model._attach(_folder_name(folder), text, dtype or (stored if stored in ("float32", "bfloat16") else "float32"), threads)
         model._session.load(str(folder))
-        model.tokenizer = Tokenizer.from_path(folder) if (folder / "tokenizer.json").is_file() else None
+        model.tokenizer = Tokenizer.from_path(folder) if has_tokenizer(folder) else None
+        model._generation_eos = generation_eos(folder)
         model._folder = folder
         return model
 
@@ -118,6 +120,7 @@ class Model:
         self._threads = threads
         self._folder: Path | None = None
         self._claim: object = None  # of the Trainer that took the model last
+        self._generation_eos: list[int] = []
         self.tokenizer: Tokenizer | None = None
         self._session = _core.Session(text, dtype, {}, None, threads)
         self._shapes = {p["name"]: tuple(p["shape"]) for p in self._session.tensors()}
@@ -129,10 +132,10 @@ class Model:
 
     @property
     def eos_token_ids(self) -> list[int]:
-        """Tokens that end a text: the configuration's, else the tokenizer's."""
-        own = self.config.eos_token_id
+        """Tokens that end a text: those of the folder's generation_config.json, else the configuration's, else the tokenizer's."""
+        own = self._generation_eos or self.config.eos_token_id
         if own is None and self.tokenizer is not None:
-            own = self.tokenizer.eos_token_id
+            own = self.tokenizer.eos_token_ids
         return [] if own is None else [own] if isinstance(own, int) else list(own)
 
     @property

@@ -223,7 +223,7 @@ def test_the_same_again_does_nothing_and_another_is_an_error(corpus, tmp_path):
         (lambda d: d / "damaged.txt.gz", {}, ["damaged.txt.gz: expected a whole gzip file, found a damaged one"]),
         (lambda d: d / "bad.parquet", {}, ["bad.parquet", "parquet"]),
         (lambda d: d / "book.txt", {"tokenizer": "no/such"}, ["tokenizer: expected 'train', a tokenizer.json", "'no/such'"]),
-        (lambda d: d / "book.txt", {"tokenizer": "."}, ["expected a folder with tokenizer.json, found none"]),
+        (lambda d: d / "book.txt", {"tokenizer": "."}, ["expected a folder with tokenizer.json, tokenizer.model", "found none"]),
         (lambda d: d / "book.txt", {"vocab": 256}, ["vocab: expected at least 257", "found 256"]),
         (lambda d: d / "book.txt", {"validation": 1.0}, ["validation: expected a share of at least 0 and below 1, found 1.0"]),
         (lambda d: d / "book.txt", {"validation": lambda name: True}, ["expected documents to train on, found all of them held back"]),

@@ -88,7 +88,7 @@ def test_python_of_the_recipes_runs(reader):
     names = {}
     run_examples("docs/recipes/train_on_your_text.md", names)
     names["batch"] = names["data"].batch(0)
-    for page in ("resume", "read_metrics", "export"):
+    for page in ("resume", "read_metrics", "export", "tokenizers_and_chats"):
         run_examples(f"docs/recipes/{page}.md", names)
     names["model"] = mw.Model.from_pretrained("runs/a")
     run_examples("docs/recipes/mesh_of_threads.md", names)

@@ -138,7 +138,7 @@ KEYS = (
     ),
     # Preparing data
     Key(
-        "tokenizer", TEXT, "train", "`train` a byte-level BPE tokenizer on the input, or the folder or tokenizer.json to use", ("prepare",)
+        "tokenizer", TEXT, "train", "`train` a byte-level BPE tokenizer on the input, or the folder or file of the one to use", ("prepare",)
     ),
     Key("vocab", INTEGER, 4096, "vocabulary size of a trained tokenizer", ("prepare",), low=257, high=1 << 24),
     Key("validation", NUMBER, 0.05, "share of the documents that is held back as the validation split", ("prepare",), low=0, below=1),
@@ -250,6 +250,9 @@ KEYS = (
     ),
     # Text
     Key("prompt", TEXTS, None, 'text to continue; several as a JSON list, ["a", "b"]', ("generate",), required=True),
+    Key(
+        "chat", BOOLEAN, False, "the prompt is a user's message: render it with the model's chat template, print the answer", ("generate",)
+    ),
     Key("max_new_tokens", INTEGER, 64, "tokens to write at most", ("generate",), low=1),
     Key("samples", INTEGER, 1, "continuations of each prompt", ("generate",), low=1),
     Key("temperature", NUMBER, 0.0, "0 takes the likeliest token, 1 samples from the model's own distribution", ("generate",), low=0),

@@ -18,7 +18,8 @@ from typing import Any
 from meshwright._core import DataFolder, SplitWriter, UserError, make_folders, sync_folder, write_durably
 from meshwright.data.documents import PathLike, Source, documents, find_sources, text_in
 from meshwright.data.holding_back import FEWEST_HELD_BACK, TRAIN, VALIDATION, Ends, Rule, share_of_names, whole_documents
-from meshwright.data.tokenizer import TOKENIZER, Tokenizer
+from meshwright.data.tokenizer import Tokenizer
+from meshwright.data.tokenizer_files import TOKENIZER
 
 DATASET = "dataset.json"
 LEAST_CHARACTERS, MOST_CHARACTERS = 1 << 18, 1 << 24  # of a piece that is encoded by itself, where the text may be cut
