@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "layers/attention.h"
 
 namespace mw {
 namespace {
@@ -70,22 +69,20 @@ void Generator::prepare(const std::vector<GenerationRequest>& requests) {
   int64_t longest = 1;
   for (const GenerationRequest& request : requests)
     longest = std::max(longest, static_cast<int64_t>(request.prompt.size()) + request.max_new_tokens);
-  const Sizes wanted{bucket(std::min<int64_t>(static_cast<int64_t>(requests.size()), kMostSlots), 1), bucket(longest, kShortestCache),
-                     kPrefillTokens};
-  sizes_ = wanted;
-  // The caches belong to the session: another Generator may have made them, of another size.
-  const std::string cache = std::string(kCachePrefix) + "layers.0.attention.key";
-  if (session_.engine().has_kept(cache)) {
-    const Type& type = session_.engine().kept_buffer(cache).global_type;
-    if (type.size_of("slot") == wanted.slots && type.size_of("kv_seq") == wanted.cache_length) return;
-  }
-  session_.forget_plans("decode");
-  session_.engine().forget_kept(kCachePrefix);
+  static_assert(kMostSlots <= kPrefillTokens, "a prefill step is the longest");
+  sizes_ = {.slots = bucket(std::min<int64_t>(static_cast<int64_t>(requests.size()), kMostSlots), 1),
+            .length = bucket(longest, kShortestCache),
+            .step_tokens = kPrefillTokens};
+  session_.use_caches(sizes_);
 }
 
 LoadedPlan& Generator::plan(int64_t tokens) {
   return session_.plan("decode " + std::to_string(tokens), [&] {
-    const DecodeSize size{.tokens = tokens, .slots = sizes_.slots, .cache_length = sizes_.cache_length, .dtype = session_.options().dtype};
+    const DecodeSize size{.tokens = tokens,
+                          .slots = sizes_.slots,
+                          .cache_length = sizes_.length,
+                          .dtype = session_.options().dtype,
+                          .step_tokens = sizes_.step_tokens};
     PlanOptions options = session_.plan_options();
     // One packed row: neither its batch of 1 nor its few tokens are sharded; ranks of those axes work on the same row.
     std::erase_if(options.rules.compute, [](const RuleRow& row) { return row.dim == "batch" || row.dim == "seq"; });
@@ -134,7 +131,7 @@ std::vector<GenerationOutput> Generator::generate(const std::vector<GenerationRe
     }
     if (!any) return outputs;
 
-    const int64_t tokens = prefill ? sizes_.prefill_tokens : sizes_.slots;
+    const int64_t tokens = prefill ? sizes_.step_tokens : sizes_.slots;
     Row row(tokens, sizes_.slots);
     for (size_t s = 0; s < slots.size(); ++s) {
       Active& active = slots[s];

@@ -37,14 +37,11 @@ class Generator {
   std::vector<GenerationOutput> generate(const std::vector<GenerationRequest>& requests, const OnToken& on_token);
 
  private:
-  struct Sizes {
-    int64_t slots, cache_length, prefill_tokens;
-  };
   LoadedPlan& plan(int64_t tokens);
   void prepare(const std::vector<GenerationRequest>& requests);
 
   Session& session_;
-  Sizes sizes_{0, 0, 0};
+  CacheSizes sizes_;
 };
 
 }  // namespace mw

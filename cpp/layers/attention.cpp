@@ -1,9 +1,13 @@
 #include "layers/attention.h"
 
+#include <algorithm>
+
+#include "base/error.h"
 #include "ops/attention.h"
 #include "ops/dot.h"
 #include "ops/elementwise.h"
 #include "ops/norm.h"
+#include "ops/reduce.h"
 #include "ops/shape.h"
 
 namespace mw {
@@ -14,35 +18,60 @@ Tensor project(Tensor x, Tensor weight, const std::optional<Tensor>& bias) {
   return bias ? heads + *bias : heads;
 }
 
+Tensor unweighted_rms_norm(Tensor heads, double epsilon) {
+  const Tensor wide = cast(heads, DType::kF32);
+  return cast(wide * rsqrt(reduce_mean(square(wide), {"head_dim"}) + epsilon), heads.dtype());
+}
+
 Tensor normalise_and_rotate(Tensor heads, const std::optional<Tensor>& norm, const AttentionSettings& settings, const Tokens& tokens) {
-  if (norm) heads = rms_norm(heads, *norm, settings.norm_epsilon);
-  return rope(heads, tokens.positions, settings.rope);
+  if (norm) heads = rms_norm(heads, *norm, settings.norm_epsilon, settings.norm_offset_one);
+  if (settings.rope) heads = rope(heads, tokens.positions, *settings.rope);
+  if (settings.l2_norm_epsilon) heads = unweighted_rms_norm(heads, *settings.l2_norm_epsilon);
+  return heads;
 }
 
-// Adds the rows of these tokens to one cache of the layer; gives the cache with them.
-Tensor add_to_cache(const std::string& name, Tensor rows, const Tokens& tokens) {
-  const KeyValueCaches& caches = *tokens.caches;
-  Builder& b = *rows.builder;
-  const Type& type = rows.type();
-  const Tensor cache = b.state(name, {type.dtype, {{"slot", caches.num_slots}, {"kv_seq", caches.length}, type.dims[2], type.dims[3]}});
-  const Tensor written = cache_write(cache, rows, caches.slots, tokens.positions);
-  b.write_state(name, written);
-  return written;
+Tensor sharpened(Tensor query, const TemperatureTuning& temperature, const Tokens& tokens) {
+  const Tensor turns = (cast(tokens.positions, DType::kF32) + 1.0) / constant(*query.builder, temperature.floor_scale);
+  const Tensor factor = log(unary("floor", turns) + 1.0) * temperature.attn_scale + 1.0;
+  return cast(cast(query, DType::kF32) * factor, query.dtype());
 }
 
-Tensor attend(Tensor query, Tensor key, Tensor value, const AttentionSettings& settings, const Tokens& tokens, const std::string& layer) {
-  const AttentionAttributes attributes{.scale = settings.scale, .causal = true, .window = settings.window};
+Tensor attend(Tensor query, Tensor key, Tensor value, const std::optional<Tensor>& sinks, const AttentionSettings& settings,
+              const Tokens& tokens, const std::string& layer) {
+  AttentionAttributes attributes{
+      .scale = settings.scale, .causal = true, .window = settings.window, .softcap = settings.softcap, .chunk = settings.chunk};
   if (tokens.caches) {
-    const Tensor keys = add_to_cache(kCachePrefix + layer + ".key", key, tokens);
-    const Tensor values = add_to_cache(kCachePrefix + layer + ".value", value, tokens);
-    return cached_attention(query, keys, values, tokens.caches->slots, tokens.positions, attributes);
+    const CacheRows rows = cache_rows(*tokens.caches, std::max(settings.window, settings.chunk));
+    const Tensor keys = add_to_cache(kCachePrefix + layer + ".key", key, tokens, rows);
+    const Tensor values = add_to_cache(kCachePrefix + layer + ".value", value, tokens, rows);
+    attributes.ring = rows.ring;
+    return cached_attention(query, keys, values, tokens.caches->slots, tokens.positions, attributes, sinks);
   }
   key = rename(key, "seq", "kv_seq");
   value = rename(value, "seq", "kv_seq");
-  return attention(query, key, value, tokens.segment_ids, tokens.kv_segment_ids, attributes);
+  if (settings.chunk == 0) return attention(query, key, value, tokens.segment_ids, tokens.kv_segment_ids, attributes, sinks);
+  const Tensor chunks = chunk_segments(*tokens.segment_ids, tokens.positions, settings.chunk);
+  return attention(query, key, value, chunks, rename(chunks, "seq", "kv_seq"), attributes, sinks);
 }
 
 }  // namespace
+
+CacheRows cache_rows(const KeyValueCaches& caches, int64_t reach) {
+  if (reach == 0) return {caches.length, false};
+  MW_CHECK(caches.step_tokens > 0, "caches of windowed layers need step_tokens");
+  const int64_t ring = (reach + caches.step_tokens + kRingBlock - 1) / kRingBlock * kRingBlock;
+  return ring < caches.length ? CacheRows{ring, true} : CacheRows{caches.length, false};
+}
+
+Tensor add_to_cache(const std::string& name, Tensor rows, const Tokens& tokens, CacheRows size) {
+  const KeyValueCaches& caches = *tokens.caches;
+  Builder& b = *rows.builder;
+  const Type& type = rows.type();
+  const Tensor cache = b.state(name, {type.dtype, {{"slot", caches.num_slots}, {"kv_seq", size.count}, type.dims[2], type.dims[3]}});
+  const Tensor written = cache_write(cache, rows, caches.slots, tokens.positions, size.ring);
+  b.write_state(name, written);
+  return written;
+}
 
 Tokens Tokens::in_sequence(Tensor positions, Tensor segment_ids) {
   return {.positions = positions, .segment_ids = segment_ids, .kv_segment_ids = rename(segment_ids, "seq", "kv_seq"), .caches = {}};
@@ -60,6 +89,7 @@ Tensor self_attention(Tensor x, const AttentionWeights& weights, const Attention
   {
     const Scope part(b, "query");
     query = normalise_and_rotate(project(x, weights.query, weights.query_bias), weights.query_norm, settings, tokens);
+    if (settings.temperature) query = sharpened(query, *settings.temperature, tokens);
   }
   {
     const Scope part(b, "key");
@@ -71,7 +101,7 @@ Tensor self_attention(Tensor x, const AttentionWeights& weights, const Attention
   }
   {
     const Scope part(b, "context");
-    context = attend(query, key, value, settings, tokens, layer);
+    context = attend(query, key, value, weights.sinks, settings, tokens, layer);
   }
   const Scope part(b, "out");
   const Tensor out = dot(context, weights.out, {"kv_heads", "q_per_kv", "head_dim"});

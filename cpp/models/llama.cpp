@@ -36,13 +36,13 @@ AttentionSettings attention_settings(const ModelConfig& config, int64_t layer) {
   return {.scale = config.softmax_scale(),
           .window = config.layer_kind(layer) == "sliding" ? config.attention_pattern.sliding_window : 0,
           .norm_epsilon = config.norm_epsilon,
-          .rope = {.theta = config.rope.theta,
-                   .pairing = config.rope.pair_layout_in_hf_weights == "interleaved" ? "interleaved" : "half",
-                   .scaling = scaling.kind,
-                   .factor = scaling.factor,
-                   .low_freq_factor = scaling.low_frequency_factor,
-                   .high_freq_factor = scaling.high_frequency_factor,
-                   .original_positions = scaling.original_max_position_embeddings}};
+          .rope = RopeAttributes{.theta = config.rope.theta,
+                                 .pairing = config.rope.pair_layout_in_hf_weights == "interleaved" ? "interleaved" : "half",
+                                 .scaling = scaling.kind,
+                                 .factor = scaling.factor,
+                                 .low_freq_factor = scaling.low_frequency_factor,
+                                 .high_freq_factor = scaling.high_frequency_factor,
+                                 .original_positions = scaling.original_max_position_embeddings}};
 }
 
 Tensor decoder_layer(Tensor x, const ModelConfig& config, const ParameterSet& w, int64_t layer, const Tokens& tokens) {

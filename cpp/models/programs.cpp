@@ -1,5 +1,6 @@
 #include "models/programs.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -165,7 +166,9 @@ Program trace_decode(const ModelConfig& config, const DecodeSize& size) {
   const Tensor position_ids = b.input("position_ids", row);
   const Tensor slots = b.input("slots", row);
   const Tensor logit_rows = b.input("logit_rows", {DType::kI32, {{"slot", size.slots}}});
-  const Tokens tokens = Tokens::through_caches(position_ids, {.slots = slots, .num_slots = size.slots, .length = size.cache_length});
+  const Tokens tokens = Tokens::through_caches(
+      position_ids,
+      {.slots = slots, .num_slots = size.slots, .length = size.cache_length, .step_tokens = std::max(size.step_tokens, size.tokens)});
   const Tensor x = family.hidden(config, weights, input_ids, tokens, nullptr);
   b.output("logits", vocabulary_logits(select_tokens(x, logit_rows), family.head(config, weights), config.final_logit_softcap));
   return b.take();

@@ -42,11 +42,12 @@ struct DecodeSize {
   int64_t slots = 1;         // requests that have a cache
   int64_t cache_length = 1;  // positions of each
   DType dtype = DType::kF32;
+  int64_t step_tokens = 0;  // the most tokens of any decode Program over the same caches; 0: as this one. The lengths of rings follow it
 };
 
 // Inputs input_ids, position_ids, slots i32[batch=1, seq=tokens] (a negative slot is padding) and logit_rows i32[slot]: which token's
-// logits each slot wants (negative: none, its row is zeros). States cache.layers.N.attention.key and .value; output logits f32[slot,
-// vocab]. Prefill and decoding are the same Program at different sizes.
+// logits each slot wants (negative: none, its row is zeros). States cache.layers.N.attention.key and .value, or .latent; output logits
+// f32[slot, vocab]. Prefill and decoding are the same Program at different sizes.
 Program trace_decode(const ModelConfig& config, const DecodeSize& size);
 
 }  // namespace mw

@@ -1,6 +1,8 @@
 // attention: s_ij = scale q_i . k_j over the keys j that query i sees, o_i = sum_j softmax_j(s_i) v_j, and the log-sum-exp of s_i.
-// Never holds seq x kv_seq (Dao et al. 2022); the gradient recomputes p_ij = exp(s_ij - lse_i):
-//   dv_j = sum_i p_ij do_i;  ds_ij = p_ij (do_i . v_j - do_i . o_i);  dq_i = scale sum_j ds_ij k_j;  dk_j = scale sum_i ds_ij q_i
+// Never holds seq x kv_seq (Dao et al. 2022); the gradient recomputes p_ij = exp(s_ij - lse_i). With u_i the gradient of lse_i:
+//   dv_j = sum_i p_ij do_i;  ds_ij = p_ij (do_i . v_j - d_i), d_i = do_i . o_i - u_i;  dq_i = scale sum_j ds_ij k_j;  dk_j likewise
+// softcap c: s'_ij = c tanh(s_ij / c) in place of s_ij, and ds_ij times 1 - (s'_ij / c)^2 (Gemma 2).
+// sinks: exp(sink) is one more term of the softmax's sum, so lse_i holds it; dsink = -sum_i exp(sink - lse_i) d_i (GPT-OSS).
 #include "ops/attention.h"
 
 #include <algorithm>
@@ -27,9 +29,10 @@ Type output_type(const Type& q, const Type& v) {
   return result;
 }
 
-void check(const Signature& signature, bool with_segments, size_t first_segment) {
+void check(const Signature& signature, const OptionalOperands& optional) {
   const Type &q = signature.operand(0), &k = signature.operand(1), &v = signature.operand(2);
   const AttentionAttributes attributes = AttentionAttributes::from(*signature.attributes);
+  attributes.check();
   expect_float("q", q);
   expect_dtype("k", k, q.dtype);
   expect_dtype("v", v, q.dtype);
@@ -42,13 +45,15 @@ void check(const Signature& signature, bool with_segments, size_t first_segment)
     throw UserError("v is " + to_string(v) + " and q " + to_string(q) +
                     "; where v's innermost dim has another size its name must be 'value_dim'");
   }
-  if ((attributes.causal || attributes.window > 0) && q.size_of("seq") != k.size_of("kv_seq")) {
-    throw UserError("q is " + to_string(q) + " and k " + to_string(k) + "; a causal mask or a window needs seq and kv_seq of one size");
+  if ((attributes.causal || attributes.window > 0 || attributes.chunk > 0) && q.size_of("seq") != k.size_of("kv_seq")) {
+    throw UserError("q is " + to_string(q) + " and k " + to_string(k) +
+                    "; a causal mask, a window or a chunk needs seq and kv_seq of one size");
   }
-  if (attributes.window < 0)
-    throw UserError("window is " + std::to_string(attributes.window) + "; expected 0 (none) or a positive number of keys");
-  if (!with_segments) return;
-  const Type &segments = signature.operand(first_segment), &kv_segments = signature.operand(first_segment + 1);
+  if (attributes.ring || attributes.value_prefix > 0)
+    throw UserError("attention has no cache: ring and value_prefix are attributes of cached_attention");
+  if (optional.sinks > 0) check_sinks(signature.operand(optional.sinks), q);
+  if (optional.segments == 0) return;
+  const Type &segments = signature.operand(optional.segments), &kv_segments = signature.operand(optional.segments + 1);
   expect_dtype("segment_ids", segments, DType::kI32);
   expect_dtype("kv_segment_ids", kv_segments, DType::kI32);
   expect_same_dims("segment_ids", segments, "q's rows", {q.dims[0], q.dims[1]});
@@ -59,9 +64,10 @@ DimRole role(const Signature&, std::string_view dim) {
   return {.use = dim == "batch" || dim == "kv_heads" || dim == "q_per_kv" ? DimUse::kMapped : DimUse::kWhole};
 }
 
-// The queries of one key head are summed into dk and dv.
+// The queries of one key head are summed into dk and dv, those of all rows into dsinks.
 DimRole role_gradient(const Signature& signature, std::string_view dim) {
-  return dim == "q_per_kv" ? DimRole{.use = DimUse::kContracted} : role(signature, dim);
+  const bool summed = dim == "q_per_kv" || (dim == "batch" && signature.attributes->flag_or("sinks", false));
+  return summed ? DimRole{.use = DimUse::kContracted} : role(signature, dim);
 }
 
 double row_pairs(const Signature& signature) {
@@ -126,7 +132,7 @@ struct Visibility {
 
   Visibility(const ReferenceContext& context, size_t first_segment, const Indices& at)
       : attributes(AttentionAttributes::from(*context.attributes)), seq(at.seq), kv_seq(at.kv_seq) {
-    if (context.operands.size() <= first_segment) return;
+    if (first_segment == 0) return;
     segments = context.operands[first_segment];
     kv_segments = context.operands[first_segment + 1];
   }
@@ -140,16 +146,20 @@ struct Visibility {
 void reference(const ReferenceContext& context) {
   const HostArray &q = context.operand(0), &k = context.operand(1), &v = context.operand(2);
   const Indices at(q.type, v.type);
-  const Visibility visible(context, 3, at);
+  const OptionalOperands optional = optional_operands(*context.attributes, 3, context.operands.size());
+  const Visibility visible(context, optional.segments, at);
   std::vector<double> scores(static_cast<size_t>(at.kv_seq));
   at.each_query([&](int64_t b, int64_t i, int64_t h, int64_t g) {
     const int64_t row = at.query(b, i, h, g);
-    double largest = kNothingVisible, sum = 0;
+    const double sink =
+        optional.sinks > 0 ? context.operand(optional.sinks).data[static_cast<size_t>(h * at.queries + g)] : kNothingVisible;
+    double largest = sink;
     for (int64_t j = 0; j < at.kv_seq; ++j) {
       if (!visible(b, i, j)) continue;
-      scores[static_cast<size_t>(j)] = visible.attributes.scale * inner(q, row, k, at.key(b, j, h), at.head_dim);
+      scores[static_cast<size_t>(j)] = visible.attributes.capped(visible.attributes.scale * inner(q, row, k, at.key(b, j, h), at.head_dim));
       largest = std::max(largest, scores[static_cast<size_t>(j)]);
     }
+    double sum = optional.sinks > 0 ? std::exp(sink - largest) : 0.0;
     for (int64_t j = 0; j < at.kv_seq; ++j) {
       if (visible(b, i, j)) sum += std::exp(scores[static_cast<size_t>(j)] - largest);
     }
@@ -166,16 +176,24 @@ void reference_gradient(const ReferenceContext& context) {
   const HostArray &q = context.operand(0), &k = context.operand(1), &v = context.operand(2), &out = context.operand(3),
                   &lse = context.operand(4), &dout = context.operand(5);
   const Indices at(q.type, v.type);
-  const Visibility visible(context, 6, at);
-  const double scale = visible.attributes.scale;
+  const OptionalOperands optional = optional_operands(*context.attributes, 6, context.operands.size());
+  const Visibility visible(context, optional.segments, at);
+  const double scale = visible.attributes.scale, softcap = visible.attributes.softcap;
   at.each_query([&](int64_t b, int64_t i, int64_t h, int64_t g) {
     const int64_t row = at.query(b, i, h, g);
-    const double delta = inner(dout, row, out, row, at.value_dim);
+    double delta = inner(dout, row, out, row, at.value_dim);
+    if (optional.lse_gradient > 0) delta -= context.operand(optional.lse_gradient).data[static_cast<size_t>(row)];
+    if (optional.sinks > 0) {
+      const size_t head = static_cast<size_t>(h * at.queries + g);
+      context.result(3).data[head] -= std::exp(context.operand(optional.sinks).data[head] - lse.data[static_cast<size_t>(row)]) * delta;
+    }
     for (int64_t j = 0; j < at.kv_seq; ++j) {
       if (!visible(b, i, j)) continue;
       const int64_t key = at.key(b, j, h);
-      const double p = std::exp(scale * inner(q, row, k, key, at.head_dim) - lse.data[static_cast<size_t>(row)]);
-      const double ds = p * (inner(dout, row, v, key, at.value_dim) - delta) * scale;
+      const double s = visible.attributes.capped(scale * inner(q, row, k, key, at.head_dim));
+      const double slope = softcap > 0 ? 1 - s / softcap * (s / softcap) : 1.0;
+      const double p = std::exp(s - lse.data[static_cast<size_t>(row)]);
+      const double ds = p * (inner(dout, row, v, key, at.value_dim) - delta) * slope * scale;
       add_scaled(context.result(0), row, ds, k, key, at.head_dim);
       add_scaled(context.result(1), key, ds, q, row, at.head_dim);
       add_scaled(context.result(2), key, p, dout, row, at.value_dim);
@@ -183,52 +201,69 @@ void reference_gradient(const ReferenceContext& context) {
   });
 }
 
-// ---- attention ----
+// ---- attention: q, k, v [, segments, kv_segments] [, sinks] -> out, lse ----
 
 std::vector<Type> infer(const Signature& signature) {
-  MW_CHECK(signature.operands.size() == 3 || signature.operands.size() == 5, "attention takes both segment ids or neither");
-  check(signature, signature.operands.size() > 3, 3);
+  check(signature, optional_operands(*signature.attributes, 3, signature.operands.size()));
   const Type& q = signature.operand(0);
   return {output_type(q, signature.operand(2)), {DType::kF32, row_dims(q)}};
 }
 
+SoftmaxTerms softmax_terms(const std::vector<Tensor>& operands, const OptionalOperands& optional, const AttentionAttributes& settings) {
+  std::vector<Tensor> segments;
+  if (optional.segments > 0) segments = {operands[optional.segments], operands[optional.segments + 1]};
+  return {masked_scores(operands[0], operands[1], segments, settings),
+          optional.sinks > 0 ? std::optional<Tensor>(operands[optional.sinks]) : std::nullopt};
+}
+
 std::vector<Tensor> decompose(const std::vector<Tensor>& operands, const Attributes& attributes) {
-  const Tensor q = operands[0], v = operands[2];
-  const MaskedScores masked =
-      masked_scores(operands[0], operands[1], {operands.begin() + 3, operands.end()}, AttentionAttributes::from(attributes));
-  return attend(masked, q.dtype(), v);
+  const OptionalOperands optional = optional_operands(attributes, 3, operands.size());
+  return attend(softmax_terms(operands, optional, AttentionAttributes::from(attributes)), operands[0].dtype(), operands[2]);
 }
 
 void gradient(GradientContext& context);
 
-// ---- attention_gradient: q, k, v, out, lse, dout [, segments, kv_segments] -> dq, dk, dv ----
+// ---- attention_gradient: q, k, v, out, lse, dout [, segments, kv_segments] [, sinks] [, dlse] -> dq, dk, dv [, dsinks] ----
 
 std::vector<Type> infer_gradient(const Signature& signature) {
-  MW_CHECK(signature.operands.size() == 6 || signature.operands.size() == 8, "attention_gradient takes both segment ids or neither");
-  check(signature, signature.operands.size() > 6, 6);
+  const OptionalOperands optional = optional_operands(*signature.attributes, 6, signature.operands.size());
+  check(signature, optional);
   const Type &q = signature.operand(0), &v = signature.operand(2);
   for (const size_t i : {size_t{3}, size_t{5}}) {
     const char* name = i == 3 ? "out" : "the gradient of out";
     expect_same_dims(name, signature.operand(i), "the result", output_type(q, v).dims);
     expect_dtype(name, signature.operand(i), q.dtype);
   }
-  expect_dtype("lse", signature.operand(4), DType::kF32);
-  expect_same_dims("lse", signature.operand(4), "q's rows", row_dims(q));
-  return {q, signature.operand(1), v};
+  for (const size_t i : {size_t{4}, optional.lse_gradient}) {
+    if (i == 0) continue;
+    const char* name = i == 4 ? "lse" : "the gradient of lse";
+    expect_dtype(name, signature.operand(i), DType::kF32);
+    expect_same_dims(name, signature.operand(i), "q's rows", row_dims(q));
+  }
+  std::vector<Type> results{q, signature.operand(1), v};
+  if (optional.sinks > 0)
+    results.push_back(signature.operand(optional.sinks).with_dtype(parse_dtype(signature.attributes->text("sinks_dtype"))));
+  return results;
 }
 
 std::vector<Tensor> decompose_gradient(const std::vector<Tensor>& operands, const Attributes& attributes) {
-  const Tensor q = operands[0], k = operands[1], v = operands[2], out = operands[3], lse = operands[4], dout = operands[5];
+  const OptionalOperands optional = optional_operands(attributes, 6, operands.size());
   const AttentionAttributes settings = AttentionAttributes::from(attributes);
-  return attend_gradient(masked_scores(q, k, {operands.begin() + 6, operands.end()}, settings), settings.scale, q, k, v, out, lse, dout);
+  AttentionOutputs outputs{.out = operands[3], .lse = operands[4], .dout = operands[5], .dlse = {}};
+  if (optional.lse_gradient > 0) outputs.dlse = operands[optional.lse_gradient];
+  const DType sinks_dtype = optional.sinks > 0 ? parse_dtype(attributes.text("sinks_dtype")) : DType::kF32;
+  return attend_gradient(softmax_terms(operands, optional, settings), settings, operands[0], operands[1], operands[2], outputs,
+                         sinks_dtype);
 }
 
 const std::array<OpDef, 2> kDefs{
     OpDef{.name = "attention",
-          .doc = "o_i = sum_j softmax_j(scale q_i . k_j) v_j over the keys j that query i sees (causal: j <= i; window: j > i - window; "
-                 "segment ids: its own "
-                 "segment), without holding seq x kv_seq (Dao et al. 2022); grouped queries (Ainslie et al. 2023). Second result: the "
-                 "log-sum-exp of each query.",
+          .doc =
+              "q, k, v [, segment ids] [, sinks] -> o, lse. o_i = sum_j softmax_j(scale q_i . k_j) v_j over the keys j that query i sees "
+              "(causal: j <= i; window: j > i - window; segment ids: its own segment), without holding seq x kv_seq (Dao et al. 2022); "
+              "grouped queries (Ainslie et al. 2023). softcap c: scores c tanh(s / c), before the mask; sinks: one more logit per query "
+              "head in the softmax's sum. Second result: the log-sum-exp of each query. chunk is for the cost alone: chunks are segments, "
+              "by chunk_segments.",
           .infer = infer,
           .role = role,
           .gradient = gradient,
@@ -236,8 +271,10 @@ const std::array<OpDef, 2> kDefs{
           .reference = reference,
           .decompose = decompose},
     OpDef{.name = "attention_gradient",
-          .doc = "q, k, v, out, lse, dout [, segment ids] -> dq, dk, dv. p_ij = exp(scale q_i . k_j - lse_i), dv_j = sum_i p_ij dout_i, "
-                 "ds_ij = p_ij (dout_i . v_j - dout_i . out_i), dq_i = scale sum_j ds_ij k_j, dk_j = scale sum_i ds_ij q_i.",
+          .doc = "q, k, v, out, lse, dout [, segment ids] [, sinks] [, dlse] -> dq, dk, dv [, dsinks]. p_ij = exp(s_ij - lse_i), "
+                 "dv_j = sum_i p_ij dout_i, ds_ij = p_ij (dout_i . v_j - d_i) with d_i = dout_i . out_i - dlse_i, with softcap times "
+                 "1 - (s_ij / softcap)^2; dq_i = scale sum_j ds_ij k_j, dk_j = scale sum_i ds_ij q_i, dsinks = -sum_i exp(sinks - lse_i) "
+                 "d_i.",
           .infer = infer_gradient,
           .role = role_gradient,
           .cost = cost<3, 2>,
@@ -245,37 +282,21 @@ const std::array<OpDef, 2> kDefs{
           .decompose = decompose_gradient},
 };
 
-// An upstream gradient u of the log-sum-exp adds ds_ij = u_i p_ij. Its share of dq is attention with k as the values, its share of dk the
-// dv of that attention, so nothing of size seq x kv_seq is held here either.
-void add_lse_gradient(GradientContext& context, Tensor u) {
-  const Attributes& attributes = context.attributes();
-  const double scale = AttentionAttributes::from(attributes).scale;
-  const Tensor q = context.operands[0], k = context.operands[1];
-  const std::vector<Tensor> segments(context.operands.begin() + 3, context.operands.end());
-  std::vector<Tensor> operands{q, k, k};
-  operands.insert(operands.end(), segments.begin(), segments.end());
-  const std::vector<Tensor> mean = context.builder.append(kDefs[0], operands, attributes, Source::here());
-  const Tensor weight = cast(u, DType::kF32) * scale;
-  operands = {q, k, k, mean[0], mean[1], cast(cast(q, DType::kF32) * weight, q.dtype())};
-  operands.insert(operands.end(), segments.begin(), segments.end());
-  const std::vector<Tensor> back = context.builder.append(kDefs[1], operands, attributes, Source::here());
-  const std::array<Tensor, 2> extra{cast(cast(mean[0], DType::kF32) * weight, q.dtype()), back[2]};
-  for (size_t i = 0; i < 2; ++i) {
-    const Tensor term = cast(extra[i], context.gradient_dtype(i));
-    context.gradients[i] = context.gradients[i] ? *context.gradients[i] + term : term;
-  }
-}
-
 void gradient(GradientContext& context) {
-  if (context.upstream[0]) {
-    const Tensor q = context.operands[0];
-    std::vector<Tensor> operands{
-        q, context.operands[1], context.operands[2], context.results[0], context.results[1], cast(*context.upstream[0], q.dtype())};
-    operands.insert(operands.end(), context.operands.begin() + 3, context.operands.end());
-    const std::vector<Tensor> gradients = context.builder.append(kDefs[1], operands, context.attributes(), Source::here());
-    for (size_t i = 0; i < 3; ++i) context.gradients[i] = cast(gradients[i], context.gradient_dtype(i));
+  const Tensor q = context.operands[0], out = context.results[0];
+  const OptionalOperands optional = optional_operands(context.attributes(), 3, context.operands.size());
+  Attributes attributes = context.attributes();
+  const Tensor dout = context.upstream[0] ? cast(*context.upstream[0], q.dtype()) : constant(context.builder, 0.0, out.type());
+  std::vector<Tensor> operands{q, context.operands[1], context.operands[2], out, context.results[1], dout};
+  operands.insert(operands.end(), context.operands.begin() + 3, context.operands.end());
+  if (optional.sinks > 0) attributes.set("sinks_dtype", std::string(dtype_name(context.gradient_dtype(optional.sinks))));
+  if (context.upstream[1]) {
+    attributes.set("lse_gradient", true);
+    operands.push_back(cast(*context.upstream[1], DType::kF32));
   }
-  if (context.upstream[1]) add_lse_gradient(context, *context.upstream[1]);
+  const std::vector<Tensor> gradients = context.builder.append(kDefs[1], operands, attributes, Source::here());
+  for (size_t i = 0; i < 3; ++i) context.gradients[i] = cast(gradients[i], context.gradient_dtype(i));
+  if (optional.sinks > 0) context.gradients[optional.sinks] = gradients[3];
 }
 
 }  // namespace
@@ -285,25 +306,77 @@ std::span<const OpDef> attention_ops() { return kDefs; }
 Attributes AttentionAttributes::to_attributes() const {
   Attributes attributes{{"scale", scale}, {"causal", causal}};
   if (window != 0) attributes.set("window", window);
+  if (softcap != 0) attributes.set("softcap", softcap);
+  if (sinks) attributes.set("sinks", true);
+  if (chunk != 0) attributes.set("chunk", chunk);
+  if (ring) attributes.set("ring", true);
+  if (value_prefix != 0) attributes.set("value_prefix", value_prefix);
   return attributes;
 }
 
 AttentionAttributes AttentionAttributes::from(const Attributes& attributes) {
-  return {.scale = attributes.number("scale"), .causal = attributes.flag("causal"), .window = attributes.integer_or("window", 0)};
+  return {.scale = attributes.number("scale"),
+          .causal = attributes.flag("causal"),
+          .window = attributes.integer_or("window", 0),
+          .softcap = attributes.number_or("softcap", 0),
+          .sinks = attributes.flag_or("sinks", false),
+          .chunk = attributes.integer_or("chunk", 0),
+          .ring = attributes.flag_or("ring", false),
+          .value_prefix = attributes.integer_or("value_prefix", 0)};
+}
+
+void AttentionAttributes::check() const {
+  if (window < 0) throw UserError("window is " + std::to_string(window) + "; expected 0 (none) or a positive number of keys");
+  if (chunk < 0) throw UserError("chunk is " + std::to_string(chunk) + "; expected 0 (none) or a positive number of positions");
+  if (window > 0 && chunk > 0) {
+    throw UserError("window is " + std::to_string(window) + " and chunk " + std::to_string(chunk) +
+                    "; expected one of them: a layer is windowed or chunked");
+  }
+  if (!(softcap >= 0) || std::isinf(softcap))
+    throw UserError("softcap is " + std::to_string(softcap) + "; expected 0 (none) or a positive number");
+  if (value_prefix < 0) throw UserError("value_prefix is " + std::to_string(value_prefix) + "; expected 0 (none) or a number of elements");
+}
+
+double AttentionAttributes::capped(double score) const { return softcap > 0 ? softcap * std::tanh(score / softcap) : score; }
+
+OptionalOperands optional_operands(const Attributes& attributes, size_t first, size_t count) {
+  OptionalOperands optional;
+  const size_t others = (attributes.flag_or("sinks", false) ? 1 : 0) + (attributes.flag_or("lse_gradient", false) ? 1 : 0);
+  if (count != first + others && count != first + others + 2) {
+    throw UserError("there are " + std::to_string(count) + " operands; expected " + std::to_string(first + others) + ", or " +
+                    std::to_string(first + others + 2) + " with both segment ids");
+  }
+  size_t next = first;
+  if (count == first + others + 2) optional.segments = next, next += 2;
+  if (attributes.flag_or("sinks", false)) optional.sinks = next++;
+  if (attributes.flag_or("lse_gradient", false)) optional.lse_gradient = next;
+  return optional;
+}
+
+void check_sinks(const Type& sinks, const Type& q) {
+  expect_float("sinks", sinks);
+  expect_same_dims("sinks", sinks, "q's heads", {q.dims[2], q.dims[3]});
 }
 
 double visible_pairs(const AttentionAttributes& attributes, int64_t seq, int64_t kv_seq) {
   const double n = static_cast<double>(seq), all = n * static_cast<double>(kv_seq);
+  if (attributes.chunk > 0) {
+    const double chunk = static_cast<double>(attributes.chunk), rest = static_cast<double>(seq % attributes.chunk),
+                 chunks = static_cast<double>(seq / attributes.chunk);
+    return attributes.causal ? (chunks * chunk * (chunk + 1) + rest * (rest + 1)) / 2 : chunks * chunk * chunk + rest * rest;
+  }
   const double hidden = static_cast<double>(attributes.window > 0 ? std::max<int64_t>(seq - attributes.window, 0)
                                                                   : 0);  // queries before which keys fall out of the window
   return (attributes.causal ? n * (n + 1) / 2 : all) - hidden * (hidden + 1) / 2;
 }
 
 Tensor attention(Tensor q, Tensor k, Tensor v, std::optional<Tensor> segment_ids, std::optional<Tensor> kv_segment_ids,
-                 const AttentionAttributes& attributes, Source source) {
+                 AttentionAttributes attributes, std::optional<Tensor> sinks, Source source) {
   MW_CHECK(segment_ids.has_value() == kv_segment_ids.has_value(), "attention takes both segment ids or neither");
   std::vector<Tensor> operands{q, k, v};
   if (segment_ids) operands.insert(operands.end(), {*segment_ids, *kv_segment_ids});
+  if (sinks) operands.push_back(*sinks);
+  attributes.sinks = sinks.has_value();
   return q.builder->append(kDefs[0], operands, attributes.to_attributes(), source).at(0);
 }
 

@@ -1,6 +1,7 @@
 // The pieces that attention in its two forms decomposes into: masked scores, and what follows from them. They do hold
 // seq x kv_seq: this is the oracle and the fallback of the fused kernels.
 #pragma once
+#include <optional>
 #include <vector>
 
 #include "ir/builder.h"
@@ -13,14 +14,27 @@ struct MaskedScores {
   Tensor visible;  // u8, dims among those of the scores
 };
 
+// scale q . k, capped.
+Tensor attention_scores(Tensor q, Tensor k, const AttentionAttributes& attributes);
 // `segments`: none, or segment_ids[batch, seq] and kv_segment_ids[batch, kv_seq].
 MaskedScores masked_scores(Tensor q, Tensor k, const std::vector<Tensor>& segments, const AttentionAttributes& attributes);
 MaskedScores masked_by(Tensor scores, Tensor visible);
 
+// What both passes know of the softmax besides scores and values.
+struct SoftmaxTerms {
+  MaskedScores masked;
+  std::optional<Tensor> sinks;  // [kv_heads, q_per_kv]
+};
+
 // Output in `dtype`, and the log-sum-exp.
-std::vector<Tensor> attend(const MaskedScores& masked, DType dtype, Tensor v);
-// dq, dk, dv
-std::vector<Tensor> attend_gradient(const MaskedScores& masked, double scale, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,
-                                    Tensor dout);
+std::vector<Tensor> attend(const SoftmaxTerms& terms, DType dtype, Tensor v);
+
+struct AttentionOutputs {
+  Tensor out, lse, dout;
+  std::optional<Tensor> dlse;
+};
+// dq, dk, dv and, with sinks, dsinks in `sinks_dtype`.
+std::vector<Tensor> attend_gradient(const SoftmaxTerms& terms, const AttentionAttributes& attributes, Tensor q, Tensor k, Tensor v,
+                                    const AttentionOutputs& outputs, DType sinks_dtype);
 
 }  // namespace mw

@@ -53,6 +53,8 @@ const std::vector<Row>& rows() {
       {"square", 1, [](double a, double) { return a * a; }, [](T t) { return t.g * 2.0 * t.a; }, nullptr, same, "y = a * a"},
       {"abs", 1, [](double a, double) { return std::abs(a); }, [](T t) { return select(binary("lt", t.a, t.number(0)), -t.g, t.g); },
        nullptr, same, "y = |a|"},
+      {"floor", 1, [](double a, double) { return std::floor(a); }, [](T t) { return t.g * 0.0; }, nullptr, same,
+       "y = the largest whole number that is at most a; its gradient is 0"},
       {"sin", 1, [](double a, double) { return std::sin(a); }, [](T t) { return t.g * unary("cos", t.a); }, nullptr, same, "y = sin(a)"},
       {"cos", 1, [](double a, double) { return std::cos(a); }, [](T t) { return -(t.g * unary("sin", t.a)); }, nullptr, same, "y = cos(a)"},
       {"tanh", 1, [](double a, double) { return std::tanh(a); }, [](T t) { return t.g * (-(t.y * t.y) + 1.0); }, nullptr, same,
@@ -256,7 +258,7 @@ std::vector<OpDef> row_defs(std::index_sequence<indices...>) {
   return {row_def<indices>()...};
 }
 
-constexpr size_t kRows = 34;
+constexpr size_t kRows = 35;
 
 }  // namespace
 

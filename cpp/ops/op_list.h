@@ -18,6 +18,7 @@
   ROW(norm_ops)             \
   ROW(rope_ops)             \
   ROW(attention_ops)        \
+  ROW(chunk_segments_ops)   \
   ROW(cached_attention_ops) \
   ROW(gated_activation_ops) \
   ROW(cross_entropy_ops)    \

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "exec/finite_check.h"
+#include "layers/attention.h"
 #include "models/initial_weights.h"
 #include "models/registry.h"
 #include "optim/optimizer.h"
@@ -217,6 +218,7 @@ void Session::rehome(SessionOptions options) {
   const std::unique_ptr<Engine> old_engine = std::move(engine_);
   const bool had_masters = has_masters_;
   plans_.clear();
+  cache_sizes_ = {};  // the caches stay behind with the old engine
   options_ = std::move(options);
   set_parameters();
   engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads});
@@ -264,6 +266,13 @@ LoadedPlan& Session::plan(const std::string& key, const std::function<Plan()>& m
 
 void Session::forget_plans(const std::string& prefix) {
   std::erase_if(plans_, [&](const auto& entry) { return entry.first.compare(0, prefix.size(), prefix) == 0; });
+}
+
+void Session::use_caches(const CacheSizes& sizes) {
+  if (cache_sizes_ == sizes) return;
+  forget_plans("decode");
+  engine_->forget_kept(kCachePrefix);
+  cache_sizes_ = sizes;
 }
 
 BatchSize Session::batch_size(const ModelInputs& batch) const {

@@ -29,6 +29,12 @@ struct SessionOptions {
   int threads = 0;
 };
 
+// What the caches of decoding were made for.
+struct CacheSizes {
+  int64_t slots = 0, length = 0, step_tokens = 0;  // positions per slot; the most tokens of one step
+  bool operator==(const CacheSizes&) const = default;
+};
+
 // Batch fields by name, whole: input_ids, position_ids, segment_ids i32[batch, seq], targets i32, loss_weights f32.
 using ModelInputs = std::map<std::string, WholeArray>;
 
@@ -66,6 +72,10 @@ class Session {
   LoadedPlan& plan(const std::string& key, const std::function<Plan()>& make);
   // Drops the Plans whose key begins so.
   void forget_plans(const std::string& prefix);
+
+  // Makes room for caches of these sizes: those of others, which another Generator left, go with their Plans (their keys begin with
+  // "decode"), whatever the layers call and measure them by.
+  void use_caches(const CacheSizes& sizes);
 
   // Logits: the result "logits" f32[batch, seq, vocab] of the returned Plan; captured values are results under their names.
   LoadedPlan& run_forward(const ModelInputs& batch, const std::vector<std::string>& capture = {});
@@ -106,6 +116,7 @@ class Session {
   std::unordered_map<std::string, TensorPlace> places_;
   std::unique_ptr<Engine> engine_;
   std::map<std::string, std::unique_ptr<LoadedPlan>> plans_;
+  CacheSizes cache_sizes_;
   bool has_masters_ = false;
   mutable std::atomic<bool> in_use_ = false;
 };

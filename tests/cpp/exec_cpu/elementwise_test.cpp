@@ -37,6 +37,7 @@ const UnaryCase kUnary[] = {
     {"relu", Op::kRelu, [](double x) { return x > 0 ? x : 0; }, 0, -9, 9},
     {"square", Op::kSquare, [](double x) { return x * x; }, 1e-7, -9, 9},
     {"abs", Op::kAbs, [](double x) { return std::abs(x); }, 0, -9, 9},
+    {"floor", Op::kFloor, [](double x) { return std::floor(x); }, 0, -9e4, 9e4},
     {"reciprocal", Op::kReciprocal, [](double x) { return 1 / x; }, 1e-7, 0.1, 9},
     {"sin", Op::kSin, [](double x) { return std::sin(x); }, 1.2e-7, -1e6, 1e6},
     {"cos", Op::kCos, [](double x) { return std::cos(x); }, 1.2e-7, -1e6, 1e6},

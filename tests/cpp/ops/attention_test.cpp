@@ -19,6 +19,15 @@ TEST(ops, attention_counts_the_pairs_that_see_each_other) {
     }
   }
   EXPECT_EQ(visible_pairs({.causal = false}, 3, 7), 21.0);
+  for (const bool causal : {false, true}) {
+    for (const int64_t chunk : {1, 3, 8, 20}) {
+      double counted = 0;
+      for (int64_t i = 0; i < 8; ++i) {
+        for (int64_t j = 0; j < 8; ++j) counted += (!causal || j <= i) && i / chunk == j / chunk;
+      }
+      EXPECT_EQ(visible_pairs({.causal = causal, .chunk = chunk}, 8, 8), counted);
+    }
+  }
 }
 
 TEST(ops, attention_flops_are_two_products_and_five_for_the_gradient) {

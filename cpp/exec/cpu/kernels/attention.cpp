@@ -50,6 +50,12 @@ void check(const Attention& a) {
   MW_CHECK(a.batch >= 0 && a.seq >= 0 && a.kv_seq >= 0 && a.window >= 0 && a.head_dim > 0 && a.value_dim > 0, "attention sizes");
 }
 
+void clear_lane(QueryBlock& q, int n) {
+  q.limit[n] = -1, q.lower[n] = std::numeric_limits<int32_t>::max(), q.segment[n] = 0;
+  q.sink[n] = -std::numeric_limits<float>::infinity(), q.dlse[n] = 0;
+}
+float sink_of(const void* sinks, DType type, int64_t head) { return static_cast<float>(load_element(type, sinks, head)); }
+
 // Where things lie in the dense tensors of one call.
 struct Geometry {
   const Attention& a;
@@ -77,7 +83,9 @@ struct Geometry {
             .segments = a.kv_segments == nullptr ? nullptr : a.kv_segments + batch * a.kv_seq,
             .head_dim = a.head_dim,
             .value_dim = a.value_dim,
-            .scale = a.scale};
+            .scale = a.scale,
+            .softcap = a.softcap,
+            .ring = 0};
   }
   // The queries [block * 32, + 32) of one head; the caller adds outputs and gradients, row by row.
   template <typename Add>
@@ -86,8 +94,9 @@ struct Geometry {
     q.count = static_cast<int>(std::min<int64_t>(kQueryLanes, a.seq - first));
     for (int n = 0; n < kQueryLanes; ++n) {
       const int64_t i = first + n;
-      q.limit[n] = -1, q.lower[n] = std::numeric_limits<int32_t>::max(), q.segment[n] = 0;
+      clear_lane(q, n);
       if (n >= q.count) continue;
+      if (a.has_sinks) q.sink[n] = sink_of(a.sinks, a.sinks_type, head * a.q_per_kv + g);
       q.limit[n] = key_number(a.causal ? std::min(i + a.offset, a.kv_seq - 1) : a.kv_seq - 1);
       q.lower[n] = key_number(a.window > 0 ? i + a.offset - a.window : -1);
       if (a.q_segments != nullptr) q.segment[n] = a.q_segments[batch * a.seq + i];
@@ -118,6 +127,10 @@ bool uses_pairs(const Attention& a, Isa isa) { return a.type == DType::kBF16 && 
 int64_t backward_pieces(const Attention& a) {
   const int64_t heads = std::max<int64_t>(1, a.batch * a.kv_heads);
   return std::clamp<int64_t>(ceil_div(kTasks, heads), 1, std::max<int64_t>(1, a.q_per_kv * ceil_div(a.seq, kQueryLanes)));
+}
+// One number per block of queries: its share of its head's dsink.
+int64_t sink_sums_bytes(const Attention& a) {
+  return a.has_sinks ? round_up(a.batch * a.kv_heads * a.q_per_kv * ceil_div(a.seq, kQueryLanes) * 4, 64) : 0;
 }
 int64_t gradient_row(const Attention& a) { return round_up(a.head_dim, 16) + round_up(a.value_dim, 16); }
 
@@ -173,7 +186,7 @@ int64_t attention_backward_workspace_bytes(const Attention& a, Isa isa, int thre
   check(a);
   const int64_t heads = a.batch * a.kv_heads;
   const int64_t pairs = uses_pairs(a, isa) ? heads * PairCopy(a.kv_seq, a.head_dim).bytes_per_head : 0;
-  return pairs + round_up(heads * backward_pieces(a) * a.kv_seq * gradient_row(a) * 4, 64) +
+  return pairs + round_up(heads * backward_pieces(a) * a.kv_seq * gradient_row(a) * 4, 64) + sink_sums_bytes(a) +
          threads * round_up(attention_backward_scratch_bytes(a.head_dim, a.value_dim), 64);
 }
 
@@ -187,7 +200,8 @@ void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa,
   const int64_t sums = a.kv_seq * gradient_row(a);  // floats: dk then dv of one head, as one piece of the queries gives it
   char* const copies = static_cast<char*>(workspace);
   float* const partial = reinterpret_cast<float*>(copies + (pairs ? geometry.heads * copy.bytes_per_head : 0));
-  char* const scratch = reinterpret_cast<char*>(partial) + round_up(geometry.heads * pieces * sums * 4, 64);
+  float* const sink_sums = reinterpret_cast<float*>(reinterpret_cast<char*>(partial) + round_up(geometry.heads * pieces * sums * 4, 64));
+  char* const scratch = reinterpret_cast<char*>(sink_sums) + sink_sums_bytes(a);
   const int64_t scratch_bytes = round_up(attention_backward_scratch_bytes(a.head_dim, a.value_dim), 64);
   if (pairs) {
     pool.run(geometry.heads, [&](int64_t n, int) {
@@ -205,7 +219,9 @@ void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa,
     // Every pieces-th block of queries: under a causal mask the pieces then weigh the same.
     for (int64_t block = task % pieces; block < a.q_per_kv * geometry.query_blocks; block += pieces) {
       QueryBlock q;
+      q.dsink = a.has_sinks ? sink_sums + n * a.q_per_kv * geometry.query_blocks + block : nullptr;
       geometry.fill(q, batch, kv_head, block / geometry.query_blocks, block % geometry.query_blocks, [&](int lane, int64_t row) {
+        if (b.dlse != nullptr) q.dlse[lane] = b.dlse[row];
         q.out[lane] = const_cast<char*>(static_cast<const char*>(b.out)) + row * a.value_dim * geometry.element;
         q.lse[lane] = const_cast<float*>(b.lse) + row;
         q.dout[lane] = at(b.dout, row * a.value_dim * geometry.element);
@@ -227,6 +243,14 @@ void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa,
       sum_rows(at(b.dv, row * a.value_dim * geometry.element), dv + j * dv16, a.value_dim, static_cast<int>(pieces), sums);
     }
   });
+  for (int64_t head = 0; a.has_sinks && head < a.kv_heads * a.q_per_kv; ++head) {
+    double sum = 0;
+    for (int64_t batch = 0; batch < a.batch; ++batch) {
+      const float* const shares = sink_sums + (batch * a.kv_heads * a.q_per_kv + head) * geometry.query_blocks;
+      for (int64_t block = 0; block < geometry.query_blocks; ++block) sum += double{shares[block]};
+    }
+    store_element(b.dsinks_type, b.dsinks, head, sum);
+  }
 }
 
 int64_t cached_attention_workspace_bytes(const CachedAttention& a, Isa, int threads) {
@@ -237,13 +261,17 @@ int64_t cached_attention_workspace_bytes(const CachedAttention& a, Isa, int thre
 void cached_attention(const CachedAttention& a, void* out, Isa isa, void* workspace, ThreadPool& pool) {
   check_type(a.type);
   for (int64_t t = 0; t < a.tokens; ++t) {
-    if (a.slot[t] >= a.slots || (a.slot[t] >= 0 && (a.position[t] < 0 || a.position[t] >= a.cache_seq))) {
+    if (a.slot[t] >= a.slots || (a.slot[t] >= 0 && (a.position[t] < 0 || (!a.ring && a.position[t] >= a.cache_seq)))) {
       throw UserError(concat_text("cached attention: token ", t, " has slot ", a.slot[t], " and position ", a.position[t],
                                   "; the cache has ", a.slots, " slots of ", a.cache_seq, " positions"));
     }
   }
   const AttentionKernels& kernels = attention_kernels(isa);
-  const int64_t element = dtype_bytes(a.type), k_token = a.kv_heads * a.head_dim, v_token = a.kv_heads * a.value_dim;
+  MW_CHECK(!a.ring || a.cache_seq % kKeyBlock == 0, "a ring of ", a.cache_seq, " keys");
+  const int64_t element = dtype_bytes(a.type), k_token = a.kv_heads * a.head_dim;
+  const bool prefix = a.v_cache == nullptr;
+  const int64_t v_token = prefix ? k_token : a.kv_heads * a.value_dim, v_head = prefix ? a.head_dim : a.value_dim;
+  const void* const values = prefix ? a.k_cache : a.v_cache;
   const int64_t scratch_bytes = round_up(attention_forward_scratch_bytes(a.head_dim, a.value_dim), 64);
   int32_t* const starts = static_cast<int32_t*>(workspace);
   char* const scratch = static_cast<char*>(workspace) + round_up((a.tokens + 1) * 4, 64);
@@ -271,30 +299,34 @@ void cached_attention(const CachedAttention& a, void* out, Isa isa, void* worksp
           continue;
         }
         const int n = q.count++;
+        clear_lane(q, n);
+        const int64_t position = a.position[t];
         q.limit[n] = a.position[t];
-        q.lower[n] = key_number(a.window > 0 ? static_cast<int64_t>(a.position[t]) - a.window : -1);
-        q.segment[n] = 0;
+        q.lower[n] = key_number(a.chunk > 0 ? position - position % a.chunk - 1 : a.window > 0 ? position - a.window : -1);
+        if (a.sinks != nullptr) q.sink[n] = sink_of(a.sinks, a.sinks_type, kv_head * a.q_per_kv + g);
         q.q[n] = at(a.q, row * a.head_dim * element);
         q.out[n] = out_row;
         q.lse[n] = nullptr;
       }
     }
     if (q.count == 0) return;
-    for (int n = q.count; n < kQueryLanes; ++n) q.limit[n] = -1, q.lower[n] = std::numeric_limits<int32_t>::max(), q.segment[n] = 0;
+    for (int n = q.count; n < kQueryLanes; ++n) clear_lane(q, n);
     const int64_t first_key = slot * a.cache_seq;
     const KeyValueHead head{.k = at(a.k_cache, (first_key * k_token + kv_head * a.head_dim) * element),
-                            .v = at(a.v_cache, (first_key * v_token + kv_head * a.value_dim) * element),
+                            .v = at(values, (first_key * v_token + kv_head * v_head) * element),
                             .k_token = k_token,
                             .v_token = v_token,
                             .k_pairs = nullptr,
                             .v_pairs = nullptr,
                             .k_pairs_row = 0,
                             .v_pairs_row = 0,
-                            .kv_seq = a.cache_seq,
+                            .kv_seq = a.ring ? std::numeric_limits<int32_t>::max() : a.cache_seq,
                             .segments = nullptr,
                             .head_dim = a.head_dim,
                             .value_dim = a.value_dim,
-                            .scale = a.scale};
+                            .scale = a.scale,
+                            .softcap = a.softcap,
+                            .ring = a.ring ? a.cache_seq : 0};
     kernels.forward[a.type == DType::kBF16](head, q, scratch + worker * scratch_bytes);
   });
 }

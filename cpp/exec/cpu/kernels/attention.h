@@ -1,7 +1,8 @@
 // Scaled dot-product attention without a seq x seq tensor; q heads share kv heads in groups (GQA, MQA).
 //   out[b, i, h, g] = sum_j softmax_j(scale * q[b, i, h, g] . k[b, j, h]) v[b, j, h]       over the j that i may see
 // Query i sees key j if, where asked for, j <= i + offset (causal), j > i + offset - window (window > 0; it works without causal too) and
-// their segment ids are equal. A query that sees nothing has out 0 and lse -1e30.
+// their segment ids are equal. A query that sees nothing has out 0 and lse -1e30. softcap c > 0: a score s becomes c tanh(s / c), before
+// the mask. sinks: one more logit per query head, without a value; lse holds it.
 //
 //   Attention a{.batch = 8, .seq = 256, .kv_seq = 256, .kv_heads = 4, .q_per_kv = 3, .head_dim = 64, .value_dim = 64, .type = kF32,
 //               .q = q, .k = k, .v = v, .scale = 0.125f, .causal = true};
@@ -32,6 +33,10 @@ struct Attention {
   int64_t window = 0;
   const int32_t* q_segments = nullptr;   // [batch, seq]; both or none
   const int32_t* kv_segments = nullptr;  // [batch, kv_seq]
+  float softcap = 0.0f;
+  bool has_sinks = false;
+  const void* sinks = nullptr;  // [kv_heads, q_per_kv]
+  DType sinks_type = DType::kF32;
 };
 
 struct AttentionBackward {
@@ -39,22 +44,31 @@ struct AttentionBackward {
   const float* lse;
   const void* dout;
   void *dq, *dk, *dv;
+  const float* dlse = nullptr;  // null: nothing depends on lse
+  void* dsinks = nullptr;       // with sinks
+  DType dsinks_type = DType::kF32;
 };
 
 // Attention of single tokens to a cache in which their own keys already stand. Token t belongs to slot[t] and sees the cached keys
-// 0..position[t] (the last `window` of them, where window > 0). A token's result does not depend on the other tokens; neighbours that
-// follow each other in one slot (a prefill) are worked on together. A token whose slot is negative is padding: its row is 0.
+// 0..position[t] (the last `window` of them, where window > 0; those of its own chunk, where chunk > 0). A token's result does not depend
+// on the other tokens; neighbours that follow each other in one slot (a prefill) are worked on together. A token whose slot is negative is
+// padding: its row is 0. In a ring the key of position p stands in row p % cache_seq, and cache_seq is a multiple of kKeyBlock that holds
+// all that any token of the call sees; the bits are those of a cache without end.
 struct CachedAttention {
   int64_t tokens, kv_heads, q_per_kv, head_dim, value_dim;
   int64_t slots, cache_seq;
   DType type;
   const void* q;        // [tokens, kv_heads, q_per_kv, head_dim]
   const void* k_cache;  // [slots, cache_seq, kv_heads, head_dim]
-  const void* v_cache;  // [slots, cache_seq, kv_heads, value_dim]
+  const void* v_cache;  // [slots, cache_seq, kv_heads, value_dim]; null: the first value_dim elements of each key
   const int32_t* slot;
   const int32_t* position;
   float scale = 1.0f;
-  int64_t window = 0;
+  int64_t window = 0, chunk = 0;
+  float softcap = 0.0f;
+  bool ring = false;
+  const void* sinks = nullptr;  // [kv_heads, q_per_kv] or null
+  DType sinks_type = DType::kF32;
 };
 
 int64_t attention_forward_workspace_bytes(const Attention& a, Isa isa, int threads);

@@ -1,10 +1,15 @@
-// Included after vec_*.inl, gemm_micro.inl and gemm_pack.inl. T: element type in memory (float, or uint16_t for bf16). Words: what the
-// products work on; bf16 is widened to f32 block by block where the CPU does not multiply pairs.
-constexpr int64_t kForwardKeys = 128, kBackwardKeys = 64;  // keys per block: their scores stay in the first-level cache
+// Included after vec_*.inl, math.inl, gemm_micro.inl and gemm_pack.inl. T: element type in memory (float, or uint16_t for bf16). Words:
+// what the products work on; bf16 is widened to f32 block by block where the CPU does not multiply pairs.
+constexpr int64_t kForwardKeys = kKeyBlock, kBackwardKeys = 64;  // keys per block: their scores stay in the first-level cache
 constexpr float kInfinity = __builtin_inff();
 
 inline int64_t round_to(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <bool yes>
+struct Flag {
+  static constexpr bool kYes = yes;
+};
 
 struct Scratch {
   char* next;
@@ -149,6 +154,12 @@ inline void store_scores(float* p, int width, int64_t r, int lane, Vec first, Ve
   }
 }
 
+// scores = cap tanh(scale scores / cap)
+inline void cap_scores(float* scores, int64_t count, float scale, float cap) {
+  const Vec inner = set1(scale / cap), outer = set1(cap);
+  for (int64_t i = 0; i < count; i += kLanes) store(scores + i, mul(outer, tanh(mul(inner, load(scores + i)))));
+}
+
 template <typename T, typename Words>
 void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* scratch) {
   using Format = typename FormatOf<T, Words>::Type;
@@ -164,21 +175,23 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
   float* k_block = take.take<float>(kForwardKeys * round_to(d, 16));
   float* v_block = take.take<float>(kForwardKeys * round_to(dv, 16));
   alignas(64) float largest[kQueryLanes], sum[kQueryLanes];
-  for (int i = 0; i < width; ++i) largest[i] = -kInfinity, sum[i] = 0;
+  for (int i = 0; i < width; ++i) largest[i] = q.sink[i], sum[i] = q.sink[i] == -kInfinity ? 0 : 1;
   for (int64_t i = 0; i < round_to(dv, 8) * width; ++i) out[i] = 0;
   gather_rows(rows, q.q, q.count, width, d);
   pack_along<Format>(q_panel, rows, width, d);
 
   const KeyRange range = key_range(h, q, width);
-  const Vec scale = set1(h.scale);
+  const Vec scale = set1(h.softcap > 0 ? 1.0f : h.scale);
   // Blocks begin at fixed keys, so that a query's sums are cut at the same places whatever its neighbours see.
   for (int64_t block = range.begin / kForwardKeys * kForwardKeys; block < range.end; block += kForwardKeys) {
     const int64_t first = (block > range.begin ? block : range.begin) & ~int64_t{1};
     const int64_t count = smaller(block + kForwardKeys, range.end) - first;
     if (other_segments(h, range, first, count)) continue;
-    const BlockOperand k = block_operand<T, Words>(h.k, h.k_token, nullptr, 0, first, kPer == 1 ? count : 0, d, k_block);
+    const int64_t row = h.ring > 0 ? first % h.ring : first;
+    const BlockOperand k = block_operand<T, Words>(h.k, h.k_token, nullptr, 0, row, kPer == 1 ? count : 0, d, k_block);
     multiply_panel<Words>(width, static_cast<int>(count), d_words, kPer == 2 && d % 2 != 0, k.rows, k.row_bytes, 4, q_panel, width * 4,
                           scores, width, false);
+    if (h.softcap > 0) cap_scores(scores, count * width, h.scale, h.softcap);
     for (int lane = 0; lane < width; lane += kLanes) {
       const LaneMask mask(q, lane);
       const Vec before = load(largest + lane);
@@ -206,7 +219,10 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
       }
       store(sum + lane, total);
     }
-    const BlockOperand v = block_operand<T, Words>(h.v, h.v_token, h.v_pairs, h.v_pairs_row, first, count, dv, v_block);
+    // Values that are a prefix of the keys are packed already where keys are.
+    const BlockOperand v = kPer == 1 && h.v == h.k && h.v_token == h.k_token
+                               ? k
+                               : block_operand<T, Words>(h.v, h.v_token, h.v_pairs, h.v_pairs_row, row, count, dv, v_block);
     multiply_panel<Words>(width, static_cast<int>(dv), (count + kPer - 1) / kPer, false, v.columns, 4, v.step_bytes, scores, width * 4, out,
                           width, true);
   }
@@ -250,7 +266,12 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
   float* v_block = take.take<float>(kBackwardKeys * dv16);
   alignas(64) float lse[kQueryLanes] = {}, delta[kQueryLanes] = {}, ones[kQueryLanes];
   for (int i = 0; i < width; ++i) ones[i] = 1;
-  for (int i = 0; i < q.count; ++i) lse[i] = *q.lse[i], delta[i] = dot_rows<T>(q.out[i], q.dout[i], dv);
+  for (int i = 0; i < q.count; ++i) lse[i] = *q.lse[i], delta[i] = dot_rows<T>(q.out[i], q.dout[i], dv) - q.dlse[i];
+  if (q.dsink != nullptr) {
+    Vec sum = zero();
+    for (int lane = 0; lane < width; lane += kLanes) sum = fma(exp(sub(load(q.sink + lane), load(lse + lane))), load(delta + lane), sum);
+    *q.dsink = -sum_lanes(sum);
+  }
   for (int64_t i = 0; i < round_to(d, 8) * width; ++i) dq[i] = 0;
   gather_rows(rows, q.q, q.count, width, d);
   pack_along<Format>(q_panel, rows, width, d);
@@ -260,7 +281,8 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
   pack_down<Format>(dout_down, rows, width, dv, dv, dv16);
 
   const KeyRange range = key_range(h, q, width);
-  const Vec scale = set1(h.scale);
+  const bool capped = h.softcap > 0;
+  const Vec scale = set1(h.scale), score_scale = set1(capped ? 1.0f : h.scale), inverse_cap = set1(capped ? 1 / h.softcap : 0.0f);
   for (int64_t block = range.begin / kBackwardKeys * kBackwardKeys; block < range.end; block += kBackwardKeys) {
     const int64_t first = (block > range.begin ? block : range.begin) & ~int64_t{1};
     const int64_t count = smaller(block + kBackwardKeys, range.end) - first;
@@ -271,14 +293,20 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
     multiply_panel<Words>(width, keys, d_words, kPer == 2 && d % 2 != 0, k.rows, k.row_bytes, 4, q_panel, width * 4, scores, width, false);
     multiply_panel<Words>(width, keys, dv_words, kPer == 2 && dv % 2 != 0, v.rows, v.row_bytes, 4, dout_panel, width * 4, dscores, width,
                           false);
-    for (int lane = 0; lane < width; lane += kLanes) {
+    if (capped) cap_scores(scores, count * width, h.scale, h.softcap);
+    const auto weigh = [&](int lane, auto with_cap) {
       const LaneMask mask(q, lane);
       const Vec row_lse = load(lse + lane), row_delta = load(delta + lane);
       const auto probability = [&](int64_t r) {
-        const Vec p = exp(fma(load(scores + r * width + lane), scale, sub(zero(), row_lse)));
+        const Vec p = exp(fma(load(scores + r * width + lane), score_scale, sub(zero(), row_lse)));
         return first + r >= range.plain_begin && first + r < range.plain_end ? p : mask.apply(h, first + r, p, zero());
       };
-      const auto gradient = [&](int64_t r, Vec p) { return mul(mul(p, scale), sub(load(dscores + r * width + lane), row_delta)); };
+      const auto gradient = [&](int64_t r, Vec p) {
+        const Vec ds = mul(mul(p, scale), sub(load(dscores + r * width + lane), row_delta));
+        if constexpr (!decltype(with_cap)::kYes) return ds;
+        const Vec t = mul(load(scores + r * width + lane), inverse_cap);
+        return mul(ds, fnma(t, t, set1(1.0f)));
+      };
       for (int64_t r = 0; r < count; r += 2) {
         const bool two = r + 1 < count;
         const Vec p0 = probability(r), p1 = two ? probability(r + 1) : zero();
@@ -292,7 +320,8 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
         }
         store_scores<Words>(dscores, width, r, lane, ds0, ds1, two);
       }
-    }
+    };
+    for (int lane = 0; lane < width; lane += kLanes) capped ? weigh(lane, Flag<true>{}) : weigh(lane, Flag<false>{});
     const void* p = kPer == 1 ? static_cast<const void*>(scores) : p_rows;
     const void* ds = kPer == 1 ? static_cast<const void*>(dscores) : ds_rows;
     const int64_t row_bytes = width * 4 / kPer;

@@ -9,6 +9,7 @@ namespace mw {
 inline constexpr float kNothingSeen = -1e30f;  // lse of a query that sees no key: finite, so that it can be merged and checked
 
 inline constexpr int kQueryLanes = 32;
+inline constexpr int64_t kKeyBlock = 128;  // keys that the forward takes at once, from multiples of it
 
 // The keys and values of one head. `rows` are read along the head, `columns` (for products over keys) down the keys: the same memory for
 // f32, pairs of keys for bf16 where the CPU multiplies pairs. Null columns: the kernel packs each block of keys itself.
@@ -23,17 +24,22 @@ struct KeyValueHead {
   const int32_t* segments;  // [kv_seq] or null
   int64_t head_dim, value_dim;
   float scale;
+  float softcap;  // 0: none
+  int64_t ring;   // 0: key j is row j; else it is row j % ring, a multiple of kKeyBlock (forward only)
 };
 
-// Lane n is one query: it sees the keys in (lower[n], limit[n]] whose segment is segment[n].
+// Lane n is one query: it sees the keys in (lower[n], limit[n]] whose segment is segment[n]. The lanes from `count` on see none.
 struct QueryBlock {
   int count;
   const void* q[kQueryLanes];
   int32_t limit[kQueryLanes], lower[kQueryLanes], segment[kQueryLanes];
+  float sink[kQueryLanes];        // -infinity: none
   void* out[kQueryLanes];         // forward: written; backward: read
   float* lse[kQueryLanes];        // forward: written unless null; backward: read
   const void* dout[kQueryLanes];  // backward only
+  float dlse[kQueryLanes];
   void* dq[kQueryLanes];
+  float* dsink;  // written: the lanes' sum; null without sinks
 };
 
 struct AttentionKernels {

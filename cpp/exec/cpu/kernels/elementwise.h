@@ -37,6 +37,7 @@ enum class ElementwiseOp : uint8_t {
   kRelu,
   kSquare,
   kAbs,
+  kFloor,
   kReciprocal,
   kSin,
   kCos,

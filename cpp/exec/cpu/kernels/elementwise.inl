@@ -187,6 +187,7 @@ constexpr ElementwiseKernels make_elementwise_kernels() {
   set(Op::kRelu, unary<relu>);
   set(Op::kSquare, unary<square>);
   set(Op::kAbs, unary<magnitude>);
+  set(Op::kFloor, unary<round_down>);
   set(Op::kReciprocal, unary<reciprocal>);
   set(Op::kSin, periodic<sin, exact_sin>);
   set(Op::kCos, periodic<cos, exact_cos>);

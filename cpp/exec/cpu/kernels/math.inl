@@ -16,6 +16,7 @@ inline Vec with_sign_of(Vec x, Vec sign) { return from_bits(bits_of(x) | (bits_o
 using Doubles = __m512d;
 inline Vec square_root(Vec x) { return _mm512_sqrt_ps(x); }
 inline Vec round_even(Vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline Vec round_down(Vec x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 inline Lanes32 truncate(Vec x) { return (Lanes32)_mm512_cvttps_epi32(x); }
 inline Vec to_floats(Lanes32 x) { return _mm512_cvtepi32_ps((__m512i)x); }
 inline Doubles low_doubles(Vec x) { return _mm512_cvtps_pd(_mm512_castps512_ps256(x)); }
@@ -35,6 +36,7 @@ inline void store_u8(uint8_t* p, Lanes32 x) { _mm_storeu_si128(reinterpret_cast<
 using Doubles = __m256d;
 inline Vec square_root(Vec x) { return _mm256_sqrt_ps(x); }
 inline Vec round_even(Vec x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+inline Vec round_down(Vec x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
 inline Lanes32 truncate(Vec x) { return (Lanes32)_mm256_cvttps_epi32(x); }
 inline Vec to_floats(Lanes32 x) { return _mm256_cvtepi32_ps((__m256i)x); }
 inline Doubles low_doubles(Vec x) { return _mm256_cvtps_pd(_mm256_castps256_ps128(x)); }

@@ -20,6 +20,7 @@ struct Mapping {
 constexpr Mapping kMappings[] = {
     {"neg", Op::kNeg, Op::kNegI32},
     {"abs", Op::kAbs, Op::kAbsI32},
+    {"floor", Op::kFloor, Op::kCopy},
     {"exp", Op::kExp, Op::kCopy},
     {"log", Op::kLog, Op::kCopy},
     {"sqrt", Op::kSqrt, Op::kCopy},

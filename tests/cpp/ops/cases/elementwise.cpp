@@ -31,6 +31,13 @@ const OpCases kNeg("neg", unary_cases(plain)), kExp("exp", unary_cases(plain)), 
     kSin("sin", unary_cases(plain)), kCos("cos", unary_cases(plain)), kTanh("tanh", unary_cases(plain)), kSigmoid("sigmoid", unary_cases(plain)), kSilu("silu", unary_cases(plain)),
     kRelu("relu", unary_cases(distinct)), kGeluTanh("gelu_tanh", unary_cases(plain)), kGeluErf("gelu_erf", unary_cases(plain)), kErf("erf", unary_cases(plain)),
     kIsFinite("is_finite", unary_cases(plain, kBool));
+// Away from the whole numbers, where the derivative is 0.
+OperandSpec between_whole_numbers() {
+  OperandSpec operand = exactly(kWhole, {-2.7, -1.5, -0.25, 0.3, 0.8, 1.1, 4.5, 100.9});
+  operand.differentiable = true;
+  return operand;
+}
+const OpCases kFloor("floor", {{.name = "matrix", .operands = {between_whole_numbers()}, .results = {kWhole}}});
 const OpCases kLogicalNot("logical_not", {{.name = "mask", .operands = {mask(kBool)}, .results = {kBool}}});
 
 const OpCases kAdd("add", binary_cases(plain, plain)), kSub("sub", binary_cases(plain, plain)), kMul("mul", binary_cases(plain, plain)), kDiv("div", binary_cases(plain, above_zero)),
