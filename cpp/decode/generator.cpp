@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "ir/dim_names.h"
 
 namespace mw {
 namespace {
@@ -85,7 +86,8 @@ LoadedPlan& Generator::plan(int64_t tokens) {
                           .step_tokens = sizes_.step_tokens};
     PlanOptions options = session_.plan_options();
     // One packed row: neither its batch of 1 nor its few tokens are sharded; ranks of those axes work on the same row.
-    std::erase_if(options.rules.compute, [](const RuleRow& row) { return row.dim == "batch" || row.dim == "seq"; });
+    std::erase_if(options.rules.compute,
+                  [](const RuleRow& row) { return row.dim == "batch" || row.dim == "seq" || row.dim == kExpertRows; });
     return plan_single(trace_decode(session_.config(), size), "decode", options);
   });
 }

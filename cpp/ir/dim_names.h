@@ -10,4 +10,8 @@ namespace mw {
 const std::vector<std::string>& standard_dims();
 bool is_standard_dim(std::string_view name);
 
+// Rows of experts: tokens repeated once per choice and sorted by expert. The order means something within one rank only, so no value is
+// moved between ranks along this dim; its shards are those of the tokens.
+inline constexpr const char* kExpertRows = "expert_rows";
+
 }  // namespace mw

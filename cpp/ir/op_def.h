@@ -79,6 +79,8 @@ struct OpDef {
   std::vector<Type> (*infer)(const Signature&) = nullptr;
   // Role of a dim of the loop space; null: every dim is mapped.
   DimRole (*role)(const Signature&, std::string_view dim) = nullptr;
+  // The dims whose shards `dim` carries, major first: rows of experts have those of the tokens they come from. Null: none does.
+  std::vector<std::string> (*carries)(const Signature&, std::string_view dim) = nullptr;
   // How partial results combine when a contracted dim is sharded; null: by sum.
   PartialKind (*partial)(const Signature&, std::string_view dim, size_t result) = nullptr;
   // Appends gradient ops; null: not differentiable (integer results, optimizer updates).

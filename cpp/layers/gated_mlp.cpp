@@ -15,9 +15,9 @@ Tensor linear(std::string_view scope, Tensor x, Tensor weight, const std::option
 
 }  // namespace
 
-Tensor gated_mlp(Tensor x, const GatedMlpWeights& weights, const std::string& activation) {
+Tensor gated_mlp(Tensor x, const GatedMlpWeights& weights, const std::string& activation, std::string_view scope) {
   Builder& b = *x.builder;
-  const Scope scope(b, "mlp");
+  const Scope block(b, scope);
   const Tensor gate = linear("gate", x, weights.gate, weights.gate_bias, "embed");
   const Tensor up = linear("up", x, weights.up, weights.up_bias, "embed");
   Tensor hidden;

@@ -2,6 +2,7 @@
 #pragma once
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "ir/builder.h"
 
@@ -14,6 +15,6 @@ struct GatedMlpWeights {
 };
 
 // x[batch, seq, embed] -> [batch, seq, embed]. activation: as gated_activation. Scopes: mlp.gate, .up, .activation, .down.
-Tensor gated_mlp(Tensor x, const GatedMlpWeights& weights, const std::string& activation);
+Tensor gated_mlp(Tensor x, const GatedMlpWeights& weights, const std::string& activation, std::string_view scope = "mlp");
 
 }  // namespace mw

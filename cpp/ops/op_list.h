@@ -13,6 +13,10 @@
   ROW(slice_ops)            \
   ROW(gather_ops)           \
   ROW(top_k_ops)            \
+  ROW(route_ops)            \
+  ROW(expert_rows_ops)      \
+  ROW(combine_ops)          \
+  ROW(grouped_dot_ops)      \
   ROW(random_ops)           \
   ROW(collective_ops)       \
   ROW(norm_ops)             \

@@ -40,7 +40,15 @@ void gradient_rename(GradientContext& context) {
       cast(rename(*context.upstream[0], context.attributes().text("to"), context.attributes().text("from")), context.gradient_dtype(0));
 }
 
-// ---- split {dim, into, inner}: `inner` holds the sizes of `into` but the first, which follows; so a shard needs no other attributes ----
+// ---- split {dim, into, inner}: `inner` holds the sizes of `into` but the first, which follows ----
+
+// Only the outermost is sharded, which is no inner one unless those before it have size 1.
+void localize_split(Attributes& attributes, const std::function<int64_t(std::string_view dim)>& shards) {
+  const std::vector<std::string> into = attributes.names("into");
+  std::vector<int64_t> inner = attributes.integers("inner");
+  for (size_t i = 0; i < inner.size(); ++i) inner[i] /= shards(into[i + 1]);
+  attributes.set("inner", std::move(inner));
+}
 
 std::vector<Type> infer_split(const Signature& signature) {
   const Type& x = signature.operand(0);
@@ -110,7 +118,8 @@ constexpr std::array<OpDef, 3> kDefs{OpDef{.name = "rename",
                                            .cost = free_of_cost,
                                            .reference = copy,
                                            .view = true,
-                                           .jointly_linear = always_linear},
+                                           .jointly_linear = always_linear,
+                                           .localize = localize_split},
                                      OpDef{.name = "merge",
                                            .doc = "The neighbouring dims `dims`, outermost first, as one dim `into`",
                                            .num_operands = 1,

@@ -37,6 +37,9 @@ std::unordered_set<ValueId> written_states(const Program& program) {
 
 // ---- accumulator + dot ----
 
+// It may write its result over one operand more than it has: the accumulator.
+bool takes_accumulator(const Op& op) { return op.def->in_place[0] == static_cast<int64_t>(op.operands.size()); }
+
 void fuse_accumulation(Program& program) {
   const auto users = users_of(program);
   const auto written = written_states(program);
@@ -48,10 +51,9 @@ void fuse_accumulation(Program& program) {
     const Op& op = program.ops[i];
     if (op.def->name != "add" || !written.count(op.operands[0])) continue;
     const int32_t producer = program.values[static_cast<size_t>(op.operands[1])].producer;
-    if (producer < 0 || program.ops[static_cast<size_t>(producer)].def->name != "dot" ||
-        users[static_cast<size_t>(op.operands[1])].size() != 1)
+    if (producer < 0 || !takes_accumulator(program.ops[static_cast<size_t>(producer)]) ||
+        users[static_cast<size_t>(op.operands[1])].size() != 1 || outputs.count(op.operands[1]))
       continue;
-    if (program.ops[static_cast<size_t>(producer)].operands.size() != 2 || outputs.count(op.operands[1])) continue;
     if (program.type(op.operands[0]) != program.type(op.operands[1])) continue;
     dot_of_add[static_cast<int32_t>(i)] = producer;
     absorbed.insert(producer);
@@ -174,7 +176,10 @@ class ChainFuser {
       arguments[op.results[0]] = {true, static_cast<int>(code.size()) - 1};
     }
     if (group.size() == 1 && !has_constant) return false;
-    if (operands.empty()) return false;
+    if (operands.empty()) {  // arithmetic on constants alone
+      for (const int32_t i : group) copier.copy(program_.ops[static_cast<size_t>(i)]);
+      return true;
+    }
     const Op& op = program_.ops[static_cast<size_t>(last)];
     copier.follow(op);
     copier.map(op.results[0], elementwise_chain(builder, operands, code, {static_cast<int64_t>(code.size()) - 1}).at(0));

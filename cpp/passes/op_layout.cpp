@@ -39,15 +39,29 @@ DimRole role_of(const Op& op, const Signature& signature, std::string_view dim) 
   return op.def->role ? op.def->role(signature, dim) : DimRole{};
 }
 
+std::vector<std::string> carried_by(const Op& op, const Signature& signature, std::string_view dim) {
+  return op.def->carries ? op.def->carries(signature, dim) : std::vector<std::string>{};
+}
+
 Layout op_layout(const Program& program, const Op& op, const RuleTable& table, const Mesh& mesh, const std::vector<PartialOver>& partial) {
   const Signature signature = program.signature(op);
   const DimSizes dims = loop_space(signature);
   std::vector<bool> may_shard;
-  for (const auto& [dim, size] : dims) may_shard.push_back(role_of(op, signature, dim).use != DimUse::kWhole);
+  for (const auto& [dim, size] : dims)
+    may_shard.push_back(role_of(op, signature, dim).use != DimUse::kWhole && carried_by(op, signature, dim).empty());
   std::vector<Assignment> taken;
   for (const PartialOver& p : partial) taken.push_back({"", p.part.axis, p.part.size, p.part.stride});
   try {
-    return to_layout(read_table(table, mesh, dims, may_shard, taken));
+    Layout layout = to_layout(read_table(table, mesh, dims, may_shard, taken));
+    for (const auto& [dim, size] : dims) {
+      std::vector<AxisPart> parts;
+      for (const std::string& from : carried_by(op, signature, dim)) {
+        const std::vector<AxisPart>& more = layout.parts(from);
+        parts.insert(parts.end(), more.begin(), more.end());
+      }
+      if (!parts.empty()) layout.set(dim, joined_parts(parts));
+    }
+    return layout;
   } catch (const UserError& error) {
     throw UserError(program.describe(op) + ": " + error.what());
   }

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "base/error.h"
+#include "ir/dim_names.h"
 #include "ops/ops.h"
 #include "passes/convert.h"
 #include "passes/cut.h"
@@ -96,6 +97,7 @@ class PiecePartitioner {
     Slot& s = slot(id);
     MW_CHECK(s.made, "value %", id, " of ", program_.name, " is used before it is made");
     if (s.value.layout == to) return s.value;
+    expect_rows_to_stay(s.value.layout, to);
     for (const Sharded& made : s.converted) {
       if (made.layout == to) return made;
     }
@@ -110,6 +112,18 @@ class PiecePartitioner {
     return made;
   }
 
+  // Rows of experts are sorted within each rank.
+  static void expect_rows_to_stay(const Layout& from, const Layout& to) {
+    if (from.parts(kExpertRows) == to.parts(kExpertRows)) return;
+    const auto shown = [](const Layout& layout) {
+      Layout rows;
+      rows.set(kExpertRows, layout.parts(kExpertRows));
+      return rows.dims.empty() ? "whole" : to_string(rows);
+    };
+    throw UserError("the compute rules put rows of experts at (" + shown(to) + "), but they come from tokens at (" + shown(from) +
+                    "); expected for each rule batch:AXIS a rule expert_rows:AXIS, in the same order");
+  }
+
   // Where the value must go: outputs are delivered as soon as they are made.
   void deliver(ValueId id) {
     const auto at = outputs_.find(id);
@@ -119,7 +133,8 @@ class PiecePartitioner {
       Layout to;
       switch (output->kind) {
         case OutputKind::kResult:
-          break;  // whole
+          deliver_result(*output);
+          continue;
         case OutputKind::kCarried:
           to = carried_layout(id);
           break;
@@ -131,6 +146,15 @@ class PiecePartitioner {
       builder_.output(output->name, use(id, to).local, output->kind);
     }
     outputs_.erase(at);
+  }
+
+  // Whole. Rows of experts follow each other rank by rank.
+  void deliver_result(const ProgramOutput& output) {
+    Slot& s = slot(output.value);
+    Layout kept;
+    kept.set(kExpertRows, s.value.layout.parts(kExpertRows));
+    const Sharded value = use(output.value, kept);
+    builder_.output(output.name, convert(value, {}).local, OutputKind::kResult);
   }
 
   // As it is made; a partial is reduced into the layout that the compute table gives to its own dims.
@@ -214,12 +238,23 @@ class PiecePartitioner {
       Layout own = restricted(layout, type);
       own.partial = passed;
       for (const DimShards& entry : layout.dims) {
-        if (type.has(entry.dim)) continue;
+        if (type.has(entry.dim) || is_carried(op, signature, layout, entry.dim, type)) continue;
         const PartialKind kind = op.def->partial ? op.def->partial(signature, entry.dim, r) : PartialKind::kSum;
         for (const AxisPart& part : entry.parts) own.partial.push_back({part, kind});
       }
       define(op.results[r], results[r], std::move(own));
     }
+  }
+
+  // Whether a dim that the result lacks has its shards on another one there: rows that carry those of tokens, or the other way round.
+  static bool is_carried(const Op& op, const Signature& signature, const Layout& layout, const std::string& dim, const Type& result) {
+    for (const DimShards& other : layout.dims) {
+      const std::vector<std::string> of_other = carried_by(op, signature, other.dim), of_dim = carried_by(op, signature, dim);
+      if (result.has(other.dim) && (std::find(of_other.begin(), of_other.end(), dim) != of_other.end() ||
+                                    std::find(of_dim.begin(), of_dim.end(), other.dim) != of_dim.end()))
+        return true;
+    }
+    return false;
   }
 
   // Sizes in attributes become those of a shard.

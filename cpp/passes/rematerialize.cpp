@@ -41,10 +41,10 @@ class Keeper {
     const int32_t producer = forward_.values[static_cast<size_t>(id)].producer;
     const Op& op = forward_.ops[static_cast<size_t>(producer)];
     if (op.def->view || op.operands.empty()) return false;
-    if (enters_another_layer(id, op)) return true;
+    if (enters_another_layer(id, op) || is_choice(id, op)) return true;
     const Op& source = reduced_by(op);  // a name means the value after its reduction
     if (is_reduced_later(id)) return false;
-    if (policy_.kind == "minimal") return source.def->name == "dot";
+    if (policy_.kind == "minimal") return source.def->name == "dot" || source.def->name == "grouped_dot";
     const std::string& scope = forward_.scopes[static_cast<size_t>(source.scope)];
     return std::any_of(patterns_.begin(), patterns_.end(), [&](const std::string& pattern) { return matches(pattern, scope); });
   }
@@ -65,6 +65,11 @@ class Keeper {
     for (const std::string& scope : forward_.scopes) known.push_back(scope);
     throw UserError("remat policy: '" + name + "' matches nothing in this model" + did_you_mean(name, known) +
                     "; expected a part of a layer (query_proj, context, mlpwi_0, ...) or a pattern over scopes such as layers.*.mlp.gate");
+  }
+
+  // Integers that a layer makes say where tokens go: made again they must not come out otherwise, so they are kept.
+  bool is_choice(ValueId id, const Op& op) const {
+    return !is_float(forward_.type(id).dtype) && !layer_of(forward_.scopes[static_cast<size_t>(op.scope)]).empty();
   }
 
   bool enters_another_layer(ValueId id, const Op& op) const {

@@ -11,7 +11,7 @@ namespace {
 // Which ops are joined when equal: those that only move or convert. Joining arithmetic would lengthen lives of large values for little.
 bool may_join(const Op& op) {
   const std::string_view name = op.def->name;
-  return op.def->view || op.def->collective || op.operands.empty() || name == "cast" || name == "reorder";
+  return op.def->view || op.def->collective || op.operands.empty() || name == "cast" || name == "reorder" || name == "to_expert_rows";
 }
 
 std::string key_of(const Program& program, const Op& op) {

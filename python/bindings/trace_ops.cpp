@@ -114,6 +114,43 @@ void bind_layers(Face& m) {
                [](Trace& t, Id x, Id w, Id targets) { return cross_entropy(t.tensor(x), t.tensor(w), t.tensor(targets)).id; });
 }
 
+void bind_experts(Face& m) {
+  m.def_static("route", [](Trace& t, Id logits, std::optional<Id> bias, const std::string& score, int64_t k, int64_t groups,
+                           int64_t groups_selected, const std::string& group_score, bool normalize, double scaling) {
+    const Routing r = route(t.tensor(logits), optional_tensor(t, bias),
+                            {.score = score,
+                             .k = k,
+                             .groups = groups,
+                             .groups_selected = groups_selected,
+                             .group_score = group_score,
+                             .normalize = normalize,
+                             .scaling = scaling});
+    return std::make_pair(r.weights.id, r.indices.id);
+  });
+  m.def_static("within_capacity", [](Trace& t, Id indices, int64_t experts, int64_t capacity) {
+    return within_capacity(t.tensor(indices), experts, capacity).id;
+  });
+  m.def_static("to_expert_rows", [](Trace& t, Id x, Id indices, int64_t experts, std::optional<Id> weights) {
+    return to_expert_rows(t.tensor(x), t.tensor(indices), experts, optional_tensor(t, weights)).id;
+  });
+  m.def_static("from_expert_rows", [](Trace& t, Id rows, Id indices, int64_t experts) {
+    return from_expert_rows(t.tensor(rows), t.tensor(indices), experts).id;
+  });
+  m.def_static("expert_of_rows", [](Trace& t, Id indices, int64_t experts) { return expert_of_rows(t.tensor(indices), experts).id; });
+  m.def_static("combine", [](Trace& t, Id rows, Id indices, int64_t experts, std::optional<Id> weights) {
+    return combine(t.tensor(rows), optional_tensor(t, weights), t.tensor(indices), experts).id;
+  });
+  m.def_static("expert_row_products", [](Trace& t, Id rows, Id x, Id indices, int64_t experts) {
+    return expert_row_products(t.tensor(rows), t.tensor(x), t.tensor(indices), experts).id;
+  });
+  m.def_static("grouped_dot", [](Trace& t, Id x, Id w, Id row_experts, const Names& contract) {
+    return grouped_dot(t.tensor(x), t.tensor(w), t.tensor(row_experts), contract).id;
+  });
+  m.def_static("grouped_dot_weights", [](Trace& t, Id x, Id dy, Id row_experts, const std::string& dtype, const TypeDims& dims) {
+    return grouped_dot_weights(t.tensor(x), t.tensor(dy), t.tensor(row_experts), make_type(dtype, dims)).id;
+  });
+}
+
 void bind_random_and_updates(Face& m) {
   m.def_static("random_uniform", [](Trace& t, const TypeDims& dims, Id seed, Id step, const std::string& name) {
     return random_uniform(Type{DType::kF32, make_dims(dims)}, t.tensor(seed), t.tensor(step), name).id;
@@ -141,6 +178,7 @@ void bind_trace_ops(py::module_& module) {
   bind_contractions(m);
   bind_shapes(m);
   bind_layers(m);
+  bind_experts(m);
   bind_random_and_updates(m);
 }
 

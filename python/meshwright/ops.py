@@ -357,6 +357,70 @@ def cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return _one("cross_entropy", x, weight, targets)
 
 
+# ---- mixtures of experts: indices int32[TOKENS.., top_k] hold each token's experts; expert_rows counts TOKENS times top_k ----
+
+
+def route(
+    logits: Tensor,
+    k: int,
+    score: str = "softmax",
+    selection_bias: Tensor | None = None,
+    groups: int = 1,
+    groups_selected: int = 1,
+    group_score: str = "max",
+    normalize: bool = False,
+    scaling: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Of float32 logits[.., experts] each token's k best experts: float32 weights[.., top_k] and int32 indices[.., top_k].
+
+    score: "softmax", "sigmoid" or "softmax_of_top_k"; selection_bias float32[experts] is added for the choice alone. Only experts of
+    the best groups_selected of `groups` are chosen, by group_score "max" or "top2_sum". normalize: divided by the sum."""
+    settings = (score, k, groups, groups_selected, group_score, normalize, float(scaling))
+    weights, indices = _call("route", logits, selection_bias, *settings)
+    return weights, indices
+
+
+def within_capacity(indices: Tensor, experts: int, capacity: int) -> Tensor:
+    """1.0 for the first `capacity` choices of each expert in the order of the tokens, 0.0 for those beyond."""
+    return _one("within_capacity", indices, experts, capacity)
+
+
+def to_expert_rows(x: Tensor, indices: Tensor, experts: int, weights: Tensor | None = None) -> Tensor:
+    """x[TOKENS.., OTHERS..] -> [expert_rows, OTHERS..], sorted by expert: each token (times its weight) once per choice. Of
+    x[TOKENS.., top_k, OTHERS..] each choice its own."""
+    return _one("to_expert_rows", x, indices, experts, weights)
+
+
+def from_expert_rows(rows: Tensor, indices: Tensor, experts: int) -> Tensor:
+    """rows[expert_rows, OTHERS..] -> [TOKENS.., top_k, OTHERS..]"""
+    return _one("from_expert_rows", rows, indices, experts)
+
+
+def expert_of_rows(indices: Tensor, experts: int) -> Tensor:
+    """int32[expert_rows], ascending."""
+    return _one("expert_of_rows", indices, experts)
+
+
+def combine(rows: Tensor, indices: Tensor, experts: int, weights: Tensor | None = None) -> Tensor:
+    """Each token's rows (times float32 weights[TOKENS.., top_k]) added up: [expert_rows, OTHERS..] -> [TOKENS.., OTHERS..]."""
+    return _one("combine", rows, indices, experts, weights)
+
+
+def expert_row_products(rows: Tensor, x: Tensor, indices: Tensor, experts: int) -> Tensor:
+    """float32[TOKENS.., top_k]: of each choice the inner product of its row and its token in x."""
+    return _one("expert_row_products", rows, x, indices, experts)
+
+
+def grouped_dot(x: Tensor, w: Tensor, row_experts: Tensor, contract: Names) -> Tensor:
+    """x[expert_rows, ..] times w[experts, ..] of each row's expert, summed over `contract`, which are all dims of x but the first."""
+    return _one("grouped_dot", x, w, row_experts, _names(contract))
+
+
+def grouped_dot_weights(x: Tensor, dy: Tensor, row_experts: Tensor, dtype: str = "float32", **dims: int) -> Tensor:
+    """Of each expert the sum of x[r] dy[r] over its rows, with `dims` in memory order: `experts` and those of x and dy."""
+    return _one("grouped_dot_weights", x, dy, row_experts, dtype, _pairs(dims))
+
+
 # ---- random numbers, optimizer updates ----
 
 

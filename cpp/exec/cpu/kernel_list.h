@@ -9,6 +9,9 @@
 #define MW_KERNEL_FAMILIES(ROW) \
   ROW(elementwise_kernels)      \
   ROW(dot_kernels)              \
+  ROW(grouped_dot_kernels)      \
+  ROW(route_kernels)            \
+  ROW(expert_rows_kernels)      \
   ROW(shape_kernels)            \
   ROW(reduce_kernels)           \
   ROW(norm_kernels)             \

@@ -91,6 +91,14 @@ Program example() {
   const auto [values, indices] = top_k(z, "embed", {"experts", 3});
   b.output("values", values);
   b.output("nll", cross_entropy(z, table, ids));
+  const Dim experts{"experts", 4}, expert_mlp{"expert_mlp", 16};
+  const Tensor router = b.parameter("router", {DType::kF32, {experts, embed}});
+  const Tensor w = b.parameter("w", {DType::kF32, {experts, expert_mlp, embed}});
+  const Routing routing = route(dot(z, router, {"embed"}), std::nullopt, {.k = 2});
+  const Tensor rows = to_expert_rows(z, routing.indices, 4, routing.weights), row_experts = expert_of_rows(routing.indices, 4);
+  const Tensor up = grouped_dot(rows, w, row_experts, {"embed"});
+  b.output("experts", combine(up, routing.weights, routing.indices, 4));
+  b.output("dw", grouped_dot_weights(rows, up, row_experts, w.type()));
   return b.take();
 }
 

@@ -279,7 +279,16 @@ std::vector<ShardedDim> shardable_dims(const OpCase& op_case, bool even_only) {
     for (std::vector<std::string>& dims : dims_in_one_place(types.at(0), types.at(1))) add(dims, {}, types[0].size_of(dims[0]));
     return list;
   }
+  // A dim that carries the shards of others holds them in each rank's own order: half of the whole is no shard. The tests of the passes
+  // compare such ops.
   std::vector<std::string> seen;
+  for (const Type& type : types) {
+    for (const Dim& dim : type.dims) {
+      const std::vector<std::string> carried = def.carries ? def.carries(signature, dim.name) : std::vector<std::string>{};
+      seen.insert(seen.end(), carried.begin(), carried.end());
+      if (!carried.empty()) seen.push_back(dim.name);
+    }
+  }
   for (const Type& type : types) {
     for (const Dim& dim : type.dims) {
       if (std::find(seen.begin(), seen.end(), dim.name) != seen.end()) continue;

@@ -1,6 +1,7 @@
 #include "passes/fuse.h"
 
 #include "golden.h"
+#include "ops/ops.h"
 #include "passes/explain.h"
 #include "passes/training.h"
 #include "runner.h"
@@ -51,6 +52,17 @@ TEST(fuse, same_numbers) {
        {StepOptions{.model = {}, .batch = 12, .microbatches = 3}, StepOptions{.model = {.biases = true}, .batch = 8, .microbatches = 1}}) {
     expect_equal_numbers(run_step(step, options_with(true)), run_step(step, options_with(false)), 1e-12);
   }
+}
+
+TEST(fuse, arithmetic_on_constants_alone) {
+  Builder b("constants");
+  const Type numbers{DType::kF32, {{"seq", 2}}};
+  const Tensor factor = constant(b, 2.0) * constant(b, 3.0) * constant(b, 0.5);
+  b.output("y", b.input("x", numbers) * broadcast_to(factor, numbers));
+  const Plan plan = plan_single(b.take(), "constants", options_with(true));
+  testing::SpmdEvaluator ranks(plan, Mesh());
+  ranks.run({{"x", {numbers, {1, 4}}}});
+  EXPECT(ranks.result("y").data == (std::vector<double>{3, 12}));
 }
 
 // A weight's gradient is added to its accumulator by the dot that makes it.

@@ -1,0 +1,273 @@
+// Mixtures of experts on meshes: results and gradients equal those of one rank, whatever the family and the order of its weights' dims.
+#include <algorithm>
+
+#include "base/error.h"
+#include "layers/moe_losses.h"
+#include "layers/norm.h"
+#include "ops/harness.h"
+#include "ops/ops.h"
+#include "passes/differentiate.h"
+#include "passes/explain.h"
+#include "passes/placement_checker.h"
+#include "passes/random_programs.h"
+#include "passes/training.h"
+#include "runner.h"
+
+namespace mw {
+namespace {
+
+using Axes = std::vector<std::pair<std::string, int64_t>>;
+
+enum class Family { kMixtral, kDeepseekV2, kDeepseekV3, kGptOss, kLlama4 };
+const std::vector<std::pair<const char*, Family>> kFamilies{{"mixtral", Family::kMixtral},
+                                                            {"deepseek_v2", Family::kDeepseekV2},
+                                                            {"deepseek_v3", Family::kDeepseekV3},
+                                                            {"gpt_oss", Family::kGptOss},
+                                                            {"llama4", Family::kLlama4}};
+
+const Dim kBatch{"batch", 8}, kSeq{"seq", 4}, kEmbed{"embed", 8}, kExperts{"experts", 8}, kExpertMlp{"expert_mlp", 4},
+    kGateUp{"gate_up", 2}, kMlp{"mlp", 8};
+
+Tensor parameter(Builder& b, const std::string& name, std::vector<Dim> dims) { return b.parameter(name, {DType::kF32, std::move(dims)}); }
+
+MoeWeights weights_of(Builder& b, Family family) {
+  MoeWeights w{.router = parameter(b, "router", {kExperts, kEmbed}), .down = {}};
+  if (family == Family::kGptOss || family == Family::kLlama4) {
+    w.gate_up = family == Family::kGptOss ? parameter(b, "gate_up", {kExperts, kEmbed, kExpertMlp, kGateUp})
+                                          : parameter(b, "gate_up", {kExperts, kEmbed, kGateUp, kExpertMlp});
+    w.down = parameter(b, "down", {kExperts, kExpertMlp, kEmbed});
+  } else {
+    w.gate = parameter(b, "gate", {kExperts, kExpertMlp, kEmbed});
+    w.up = parameter(b, "up", {kExperts, kExpertMlp, kEmbed});
+    w.down = parameter(b, "down", {kExperts, kEmbed, kExpertMlp});
+  }
+  if (family == Family::kGptOss) {
+    w.router_bias = parameter(b, "router_bias", {kExperts});
+    w.gate_up_bias = parameter(b, "gate_up_bias", {kExperts, kExpertMlp, kGateUp});
+    w.down_bias = parameter(b, "down_bias", {kExperts, kEmbed});
+  }
+  if (family == Family::kDeepseekV3) w.selection_bias = b.input("selection_bias", {DType::kF32, {kExperts}});
+  if (family != Family::kMixtral && family != Family::kGptOss) {
+    w.shared = GatedMlpWeights{.gate = parameter(b, "shared_gate", {kMlp, kEmbed}),
+                               .up = parameter(b, "shared_up", {kMlp, kEmbed}),
+                               .down = parameter(b, "shared_down", {kEmbed, kMlp})};
+  }
+  return w;
+}
+
+MoeSettings settings_of(Family family) {
+  switch (family) {
+    case Family::kMixtral:
+      return {.route = {.k = 2, .normalize = true}};
+    case Family::kDeepseekV2:
+      return {.route = {.k = 3, .groups = 4, .groups_selected = 2, .scaling = 4.0}};
+    case Family::kDeepseekV3:
+      return {
+          .route = {
+              .score = "sigmoid", .k = 3, .groups = 4, .groups_selected = 2, .group_score = "top2_sum", .normalize = true, .scaling = 2.5}};
+    case Family::kGptOss:
+      return {.route = {.score = "softmax_of_top_k", .k = 4}};
+    case Family::kLlama4:
+      return {.route = {.score = "sigmoid", .k = 1}, .scale_input = true};
+  }
+  throw InternalError("unknown family");
+}
+
+// x + moe(norm(x)), and a loss that every gradient flows from; `balance` adds the terms of the routers.
+Program trace_layer(Family family, const MoeSettings& settings, bool balance) {
+  Builder b("layer");
+  const Tensor x = b.input("x", {DType::kF32, {kBatch, kSeq, kEmbed}});
+  const Tensor norm = parameter(b, "norm", {kEmbed});
+  const MoeWeights weights = weights_of(b, family);
+  std::vector<RouterOutput> routers;
+  Tensor y;
+  {
+    const Scope layer(b, "layers.0");
+    const Tensor h = scaled_rms_norm("input_norm", x, norm, 1e-6);
+    y = residual_add("output", h, moe(h, weights, settings, &routers));
+  }
+  Tensor loss = reduce_sum(unary("tanh", y), {"batch", "seq", "embed"});
+  if (balance) {
+    b.output("y", y);
+    const Tensor counted = b.input("token_weights", {DType::kF32, {kBatch, kSeq}});
+    b.output("load", expert_load(routers[0], counted));
+    loss = loss + load_balance_loss(routers, counted) * 3.0 + router_z_loss(routers[0], counted) +
+           sequence_balance_loss(routers[0], counted, settings.route.score == "sigmoid" ? "sigmoid" : "softmax") * 2.0;
+  }
+  b.output("loss", loss);
+  return b.take();
+}
+
+std::map<std::string, HostArray> inputs_of(const Program& program) {
+  auto inputs = testing::random_inputs(program, 3);
+  if (const auto at = inputs.find("token_weights"); at != inputs.end()) {
+    for (size_t i = 0; i < at->second.data.size(); ++i) at->second.data[i] = i % 5 == 0 || i / 4 == 6 ? 0.0 : 1.0;  // one row is padding
+  }
+  return inputs;
+}
+
+void expect_near(const std::string& what, const HostArray& a, const HostArray& b) {
+  const double difference = testing::relative_difference(a, b);
+  if (!(difference < 1e-9)) throw testing::Failure(what + " differs by " + testing::show(difference));
+}
+
+void write_parameters(testing::SpmdEvaluator& ranks, const Program& program, const Plan& plan,
+                      const std::map<std::string, HostArray>& inputs) {
+  for (const ProgramInput& input : program.inputs) {
+    if (input.kind == InputKind::kParameter && plan.shared.contains(input.name)) ranks.write(input.name, inputs.at(input.name));
+  }
+}
+
+void check(Family family, const MoeSettings& settings, const Axes& axes) {
+  const Program program = trace_layer(family, settings, true);
+  PlanOptions options;
+  options.mesh = Mesh(axes);
+  const auto inputs = inputs_of(program);
+  const Plan plan = plan_gradients(program, {}, options);
+  testing::check_placement(plan);
+  testing::SpmdEvaluator ranks(plan, options.mesh);
+  write_parameters(ranks, program, plan, inputs);
+  ranks.run(inputs);
+  for (const auto& [name, array] : evaluate_reference(differentiate(program), inputs, {.round_results = false}))
+    expect_near(options.mesh.to_string() + ": " + name, ranks.result(name), array);
+}
+
+const std::vector<Axes> kMeshes{{{"data", 2}},
+                                {{"fsdp", 2}},
+                                {{"tensor", 2}},
+                                {{"tensor", 4}},
+                                {{"data", 2}, {"fsdp", 2}},
+                                {{"data", 4}, {"tensor", 2}},
+                                {{"fsdp", 2}, {"tensor", 2}},
+                                {{"data", 2}, {"fsdp", 2}, {"tensor", 2}}};
+
+template <typename Body>
+void for_each_family(Body&& body) {
+  for (const auto& [name, family] : kFamilies) {
+    try {
+      body(family);
+    } catch (const std::exception& error) {
+      throw testing::Failure(std::string(name) + ", " + error.what());
+    }
+  }
+}
+
+struct Step {
+  std::map<std::string, HostArray> gradients;
+  std::string text;  // of the last backward
+};
+
+// Two microbatches with an optimizer, so that gradients are added up in accumulators.
+Step training_step(Family family, const Axes& axes, const std::string& remat) {
+  const Program program = trace_layer(family, settings_of(family), false);
+  std::vector<TrainedParameter> trained;
+  for (const ProgramInput& input : program.inputs) {
+    if (input.kind == InputKind::kParameter) trained.push_back({input.name, program.type(input.value), true});
+  }
+  PlanOptions options;
+  options.mesh = Mesh(axes);
+  options.microbatches = 2;
+  options.remat = parse_remat(remat);
+  auto inputs = inputs_of(program);
+  inputs["lr"] = testing::scalar(0.0);
+  HostArray twice = inputs.at("x");
+  twice.type.dims[0].size *= 2;
+  for (const double value : inputs.at("x").data) twice.data.push_back(value * 0.5 + 0.1);
+  inputs["x"] = twice;
+  const Plan plan = plan_training(program, trace_update({.kind = "sgd"}, trained), {}, options);
+  testing::check_placement(plan);
+  testing::SpmdEvaluator ranks(plan, options.mesh);
+  write_parameters(ranks, program, plan, inputs);
+  ranks.run(inputs);
+  Step step;
+  for (const TrainedParameter& p : trained) step.gradients[p.name] = ranks.read("gradient." + p.name);
+  for (const Piece& piece : plan.pieces) {
+    if (piece.name == "backward" && piece.variant == "last") step.text = piece.program.to_text();
+  }
+  return step;
+}
+
+int64_t count(const std::string& text, const std::string& part) {
+  int64_t n = 0;
+  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
+  return n;
+}
+
+}  // namespace
+
+TEST(moe, layers_on_meshes_equal_one_rank) {
+  for_each_family([](Family family) {
+    for (const Axes& axes : kMeshes) check(family, settings_of(family), axes);
+  });
+}
+
+TEST(moe, the_same_choices_are_dropped_on_every_mesh) {
+  for (const Family family : {Family::kMixtral, Family::kLlama4}) {
+    MoeSettings settings = settings_of(family);
+    settings.capacity_factor = 0.5;
+    for (const Axes& axes : kMeshes) check(family, settings, axes);
+  }
+}
+
+TEST(moe, gradients_are_added_up_over_microbatches) {
+  for_each_family([](Family family) {
+    const Step one = training_step(family, {}, "none");
+    // Gradients of expert weights are added up in place.
+    EXPECT(count(one.text, "grouped_dot_weights") >= 2);
+    EXPECT_EQ(count(one.text, "grouped_dot_weights"), count(one.text, "{accumulate=true, type="));
+    for (const Axes& axes : {Axes{{"data", 2}}, Axes{{"data", 2}, {"fsdp", 2}, {"tensor", 2}}}) {
+      for (const char* remat : {"none", "minimal", "full"}) {
+        const Step step = training_step(family, axes, remat);
+        for (const auto& [name, gradient] : one.gradients)
+          expect_near(Mesh(axes).to_string() + ", remat " + remat + ": " + name, step.gradients.at(name), gradient);
+      }
+    }
+  });
+}
+
+TEST(moe, a_choice_is_made_once) {
+  const Step step = training_step(Family::kMixtral, {{"tensor", 2}}, "full");
+  EXPECT_EQ(count(step.text, "= expert_of_rows("), 0);
+}
+
+TEST(moe, rows_stay_on_the_rank_of_their_tokens) {
+  const Program program = trace_layer(Family::kMixtral, settings_of(Family::kMixtral), false);
+  PlanOptions options;
+  options.mesh = Mesh({{"data", 2}});
+  options.rules.compute = {parse_rule("batch:data")};
+  EXPECT_ERROR(
+      UserError, { plan_gradients(program, {}, options); }, "put rows of experts at (whole)", "come from tokens at (expert_rows:data)",
+      "a rule expert_rows:AXIS");
+}
+
+TEST(moe, rows_are_never_sent) {
+  for_each_family([](Family family) {
+    const Program program = trace_layer(family, settings_of(family), false);
+    PlanOptions options;
+    options.mesh = Mesh({{"data", 2}, {"tensor", 2}});
+    const Plan plan = plan_gradients(program, {}, options);
+    for (const Op& op : plan.pieces.at(0).program.ops) {
+      if (communicates(op)) EXPECT(!plan.pieces[0].program.type(op.operands[0]).has("expert_rows"));
+    }
+  });
+}
+
+TEST(moe, wants_weights_for_gate_and_up) {
+  Builder b("layer");
+  const Tensor x = b.input("x", {DType::kF32, {kBatch, kSeq, kEmbed}});
+  const MoeWeights w{.router = parameter(b, "router", {kExperts, kEmbed}), .down = parameter(b, "down", {kExperts, kEmbed, kExpertMlp})};
+  EXPECT_ERROR(UserError, { moe(x, w, {.route = {.k = 2}}); }, "neither gate and up nor gate_up weights");
+}
+
+TEST(moe, the_selection_bias_moves_towards_the_mean_load) {
+  Builder b("update");
+  const Tensor bias = b.input("bias", {DType::kF32, {{"experts", 4}}}), load = b.input("load", {DType::kF32, {{"experts", 4}}});
+  b.output("updated", balanced_selection_bias(bias, load, 0.25));
+  const HostArray four{{DType::kF32, {{"experts", 4}}}, {1, 2, 3, 4}};
+  HostArray loads = four;
+  loads.data = {5, 1, 2, 0};
+  const auto results = evaluate_reference(b.program(), {{"bias", four}, {"load", loads}});
+  EXPECT(results.at("updated").data == (std::vector<double>{0.75, 2.25, 3, 4.25}));
+}
+
+}  // namespace mw
