@@ -14,9 +14,10 @@ Tensor embed_tokens(Tensor table, Tensor ids) {
   return gather_rows(table, ids, "vocab");
 }
 
-Tensor vocabulary_logits(Tensor x, Tensor head) {
+Tensor vocabulary_logits(Tensor x, Tensor head, double softcap) {
   const Scope scope(*x.builder, "head");
-  return dot(x, head, {"embed"}, DType::kF32);
+  const Tensor logits = dot(x, head, {"embed"}, DType::kF32);
+  return softcap > 0 ? unary("tanh", logits * (1 / softcap)) * softcap : logits;
 }
 
 Tensor select_tokens(Tensor x, Tensor rows) {
@@ -24,9 +25,9 @@ Tensor select_tokens(Tensor x, Tensor rows) {
   return gather_rows(merge(x, {"batch", "seq"}, "tokens"), rows, "tokens");
 }
 
-Tensor next_token_loss(Tensor x, Tensor head, Tensor targets, Tensor loss_weights, Tensor loss_scale) {
+Tensor next_token_loss(Tensor x, Tensor head, Tensor targets, Tensor loss_weights, Tensor loss_scale, double softcap) {
   const Scope scope(*x.builder, "loss");
-  const Tensor nll = cross_entropy(x, head, targets);
+  const Tensor nll = cross_entropy(x, head, targets, softcap);
   return reduce_sum(nll * loss_weights, {"batch", "seq"}) * loss_scale;
 }
 

@@ -110,8 +110,9 @@ void bind_layers(Face& m) {
                             {.scale = scale, .causal = true, .window = window})
         .id;
   });
-  m.def_static("cross_entropy",
-               [](Trace& t, Id x, Id w, Id targets) { return cross_entropy(t.tensor(x), t.tensor(w), t.tensor(targets)).id; });
+  m.def_static("cross_entropy", [](Trace& t, Id x, Id w, Id targets, double softcap) {
+    return cross_entropy(t.tensor(x), t.tensor(w), t.tensor(targets), softcap).id;
+  });
 }
 
 void bind_random_and_updates(Face& m) {

@@ -351,10 +351,10 @@ def cached_attention(
     return _one("cached_attention", q, k_cache, v_cache, slots, positions, factor, window)
 
 
-def cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, softcap: float = 0.0) -> Tensor:
     """-log softmax(x weight^T)[target] per token, float32, 0 where the target is negative: x[.., embed], weight[vocab, embed],
-    targets int32[..]. tokens x vocab is never held."""
-    return _one("cross_entropy", x, weight, targets)
+    targets int32[..]. tokens x vocab is never held. softcap > 0 (Gemma 2): logits are softcap * tanh(x weight^T / softcap)."""
+    return _one("cross_entropy", x, weight, targets, float(softcap))
 
 
 # ---- random numbers, optimizer updates ----
