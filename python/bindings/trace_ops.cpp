@@ -94,6 +94,10 @@ void bind_layers(Face& m) {
     rope_settings.low_freq_factor = py::cast<double>(settings["low_freq_factor"]);
     rope_settings.high_freq_factor = py::cast<double>(settings["high_freq_factor"]);
     rope_settings.original_positions = py::cast<int64_t>(settings["original_positions"]);
+    rope_settings.beta_fast = py::cast<double>(settings["beta_fast"]);
+    rope_settings.beta_slow = py::cast<double>(settings["beta_slow"]);
+    rope_settings.truncate = py::cast<bool>(settings["truncate"]);
+    rope_settings.attention_factor = py::cast<double>(settings["attention_factor"]);
     return rope(t.tensor(x), t.tensor(positions), rope_settings).id;
   });
   m.def_static("attention", [](Trace& t, Id q, Id k, Id v, std::optional<Id> segments, std::optional<Id> kv_segments, double scale,

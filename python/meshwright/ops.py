@@ -305,9 +305,13 @@ def rope(
     low_freq_factor: float = 1.0,
     high_freq_factor: float = 4.0,
     original_positions: int = 8192,
+    beta_fast: float = 32.0,
+    beta_slow: float = 1.0,
+    truncate: bool = True,
+    attention_factor: float = 1.0,
 ) -> Tensor:
     """Rotates pairs along x's innermost dim by positions * frequency (arXiv:2104.09864). pairing: "half" or "interleaved";
-    scaling: "none", "linear" or "llama3"."""
+    scaling: "none", "linear", "llama3" or "yarn" (arXiv:2309.00071); attention_factor multiplies cosine and sine."""
     settings = {
         "theta": theta,
         "pairing": pairing,
@@ -316,6 +320,10 @@ def rope(
         "low_freq_factor": low_freq_factor,
         "high_freq_factor": high_freq_factor,
         "original_positions": original_positions,
+        "beta_fast": beta_fast,
+        "beta_slow": beta_slow,
+        "truncate": truncate,
+        "attention_factor": attention_factor,
     }
     return _one("rope", x, positions, settings)
 

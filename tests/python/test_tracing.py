@@ -211,6 +211,9 @@ def test_parts_of_a_model():
     nll = -np.log(np.take_along_axis(softmax(x @ head.T), np.maximum(targets, 0)[..., None], 2))[..., 0] * (targets >= 0)
     specs = dict(x=f32(batch=2, seq=5, embed=8), w=f32(vocab=11, embed=8), t=mw.Spec("int32", batch=2, seq=5))
     check(mw.trace(lambda x, w, t: ops.cross_entropy(x, w, t), **specs), nll, x=x, w=head, t=targets)
+    capped = softmax(2 * np.tanh(x @ head.T / 2))
+    nll = -np.log(np.take_along_axis(capped, np.maximum(targets, 0)[..., None], 2))[..., 0] * (targets >= 0)
+    check(mw.trace(lambda x, w, t: ops.cross_entropy(x, w, t, softcap=2), **specs), nll, x=x, w=head, t=targets)
 
 
 def test_random_numbers_and_updates():

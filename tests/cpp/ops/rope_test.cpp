@@ -45,6 +45,8 @@ TEST(ops, rope_attributes_survive_the_round_trip) {
                             .attention_factor = 1.5,
                             .inverse = true};
   EXPECT(RopeAttributes::from(rope.to_attributes()) == rope);
+  const RopeAttributes yarn{.scaling = "yarn", .factor = 40, .original_positions = 4096, .beta_fast = 16, .beta_slow = 2, .truncate = false};
+  EXPECT(RopeAttributes::from(yarn.to_attributes()) == yarn);
   EXPECT(RopeAttributes::from(RopeAttributes{}.to_attributes()) == RopeAttributes{});
 }
 
