@@ -34,9 +34,9 @@ void check_attributes(const RopeAttributes& rope) {
   if (!(rope.theta > 0)) throw UserError("rope theta is " + std::to_string(rope.theta) + "; expected a positive number");
   if (rope.scaling != "none" && !(rope.factor > 0))
     throw UserError("rope factor is " + std::to_string(rope.factor) + "; expected a positive number");
-  if (rope.scaling == "llama3" && !(rope.low_freq_factor > 0 && rope.high_freq_factor > rope.low_freq_factor)) {
+  if (rope.scaling == "llama3" && !(rope.low_freq_factor > 0 && rope.high_freq_factor >= rope.low_freq_factor)) {
     throw UserError("rope low_freq_factor is " + std::to_string(rope.low_freq_factor) + " and high_freq_factor " +
-                    std::to_string(rope.high_freq_factor) + "; expected 0 < low_freq_factor < high_freq_factor");
+                    std::to_string(rope.high_freq_factor) + "; expected 0 < low_freq_factor <= high_freq_factor");
   }
   if (rope.scaling == "yarn") {
     if (!(rope.beta_slow > 0 && rope.beta_fast > rope.beta_slow)) {
@@ -58,7 +58,7 @@ float llama3_frequency(const RopeAttributes& rope, float frequency) {
   const float longest = static_cast<float>(positions / rope.low_freq_factor),
               shortest = static_cast<float>(positions / rope.high_freq_factor);
   if (wavelength > longest) return frequency / factor;
-  if (wavelength < shortest) return frequency;
+  if (wavelength < shortest || rope.high_freq_factor == rope.low_freq_factor) return frequency;  // Llama 4 has none between
   const float smooth =
       ((1.0f / wavelength) * static_cast<float>(positions) - low) / static_cast<float>(rope.high_freq_factor - rope.low_freq_factor);
   return (1.0f - smooth) * frequency / factor + smooth * frequency;

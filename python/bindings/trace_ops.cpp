@@ -82,6 +82,8 @@ void bind_layers(Face& m) {
   m.def_static("rms_norm", [](Trace& t, Id x, Id weight, double eps, bool offset_one) {
     return rms_norm(t.tensor(x), t.tensor(weight), eps, offset_one).id;
   });
+  m.def_static("rms_norm_of_dim",
+               [](Trace& t, Id x, const std::string& dim, double eps) { return rms_norm(t.tensor(x), dim, eps).id; });
   m.def_static("layer_norm", [](Trace& t, Id x, Id weight, std::optional<Id> bias, double eps) {
     return layer_norm(t.tensor(x), t.tensor(weight), optional_tensor(t, bias), eps).id;
   });

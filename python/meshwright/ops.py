@@ -285,8 +285,13 @@ def scatter_rows(x: Tensor, ids: Tensor, dim: str, rows: int) -> Tensor:
 # ---- parts of a model ----
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5, offset_one: bool = False) -> Tensor:
-    """weight * x / sqrt(mean(x^2) + eps) over the weight's one dim (arXiv:1910.07467); offset_one: (1 + weight)."""
+def rms_norm(x: Tensor, weight: Tensor | str, eps: float = 1e-5, offset_one: bool = False) -> Tensor:
+    """weight * x / sqrt(mean(x^2) + eps) over the weight's one dim (arXiv:1910.07467); offset_one: (1 + weight). The name of a dim in
+    place of the weight: x / sqrt(mean(x^2) + eps) over that dim."""
+    if isinstance(weight, str):
+        if offset_one:
+            raise UserError("rms_norm: offset_one adds 1 to a weight; found the name of a dim in its place")
+        return _one("rms_norm_of_dim", x, weight, float(eps))
     return _one("rms_norm", x, weight, float(eps), offset_one)
 
 

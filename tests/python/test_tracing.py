@@ -196,6 +196,8 @@ def test_parts_of_a_model():
     x, w, b = numbers(2, 5, 8), numbers(8), numbers(8)
     norm = mw.trace(lambda x, w: ops.rms_norm(x, w, 1e-6), x=f32(batch=2, seq=5, embed=8), w=f32(embed=8))
     check(norm, x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * w, x=x, w=w)
+    bare = mw.trace(lambda x: ops.rms_norm(x, "embed", 1e-6), x=f32(batch=2, seq=5, embed=8))
+    check(bare, x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6), x=x)
     layer = mw.trace(lambda x, w, b: ops.layer_norm(x, w, b), x=f32(batch=2, seq=5, embed=8), w=f32(embed=8), b=f32(embed=8))
     check(layer, (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * w + b, x=x, w=w, b=b)
 
