@@ -1,5 +1,6 @@
 #include "layers/embedding.h"
 
+#include "base/dtype.h"
 #include "ops/cross_entropy.h"
 #include "ops/dot.h"
 #include "ops/elementwise.h"
@@ -9,9 +10,25 @@
 
 namespace mw {
 
-Tensor embed_tokens(Tensor table, Tensor ids) {
+namespace {
+
+double rounded_to(DType dtype, double value) {
+  alignas(8) unsigned char element[8];
+  store_element(dtype, element, 0, value);
+  return load_element(dtype, element, 0);
+}
+
+}  // namespace
+
+Tensor embed_tokens(Tensor table, Tensor ids, double multiplier) {
   const Scope scope(*ids.builder, "embedding");
-  return gather_rows(table, ids, "vocab");
+  const Tensor rows = gather_rows(table, ids, "vocab");
+  return multiplier == 1 ? rows : rows * rounded_to(table.dtype(), multiplier);
+}
+
+Tensor embed_positions(Tensor table, Tensor positions) {
+  const Scope scope(*positions.builder, "position_embedding");
+  return gather_rows(table, positions, "position");
 }
 
 Tensor vocabulary_logits(Tensor x, Tensor head, double softcap) {

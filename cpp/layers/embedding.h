@@ -4,8 +4,13 @@
 
 namespace mw {
 
-// table[vocab, embed], ids i32[batch, seq] -> [batch, seq, embed]. Scope: embedding.
-Tensor embed_tokens(Tensor table, Tensor ids);
+// table[vocab, embed], ids i32[batch, seq] -> [batch, seq, embed], times `multiplier` rounded to the table's dtype as Gemma's
+// sqrt(embed) is (55.5 for 3072 in bf16). Scope: embedding.
+Tensor embed_tokens(Tensor table, Tensor ids, double multiplier = 1);
+
+// Learned positions (GPT-2): table[position, embed], positions i32[batch, seq] -> [batch, seq, embed], to be added to the tokens'
+// vectors. Scope: position_embedding.
+Tensor embed_positions(Tensor table, Tensor positions);
 
 // x[.., embed], head[vocab, embed] -> f32[.., vocab]; softcap > 0 (Gemma 2): softcap tanh(logit / softcap). Scope: head.
 Tensor vocabulary_logits(Tensor x, Tensor head, double softcap = 0);

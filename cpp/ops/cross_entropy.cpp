@@ -246,8 +246,9 @@ const std::array<OpDef, 3> kDefs{
           .reference = reference_forward,
           .decompose = decompose},
     OpDef{.name = "cross_entropy_gradient",
-          .doc = "x, w, targets, lse, g -> dx, dw for dlogits = g (softmax - onehot), times 1 - (logit / softcap)^2 where there is a softcap; "
-                 "recomputes the logits.",
+          .doc =
+              "x, w, targets, lse, g -> dx, dw for dlogits = g (softmax - onehot), times 1 - (logit / softcap)^2 where there is a softcap; "
+              "recomputes the logits.",
           .num_operands = 5,
           .infer = infer_gradient,
           .role = role_gradient,

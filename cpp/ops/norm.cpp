@@ -243,7 +243,8 @@ const std::array<OpDef, 4> kDefs{
         .name = "rms_norm",
         .doc =
             "y = w x / sqrt(mean(x^2) + eps) over the dim of w (Zhang and Sennrich 2019); x is normalised in FP32 and rounded to its dtype "
-            "before the product, as in transformers' Llama. offset_one: (1 + w) in FP32 before the rounding, as in Gemma. Without a weight: "
+            "before the product, as in transformers' Llama. offset_one: (1 + w) in FP32 before the rounding, as in Gemma. Without a "
+            "weight: "
             "over the dim named by `dim`.",
         .infer = infer_rms,
         .role = role<DimUse::kMapped>,
@@ -252,7 +253,8 @@ const std::array<OpDef, 4> kDefs{
         .reference = reference_norm<false>,
         .decompose = decompose_rms},
     OpDef{.name = "rms_norm_gradient",
-          .doc = "x [, w], dy -> dx [, dw] of rms_norm: with n = x r, r = 1 / sqrt(mean(x^2) + eps) and h = w dy, dx = r (h - n mean(h n)), dw = "
+          .doc = "x [, w], dy -> dx [, dw] of rms_norm: with n = x r, r = 1 / sqrt(mean(x^2) + eps) and h = w dy, dx = r (h - n mean(h "
+                 "n)), dw = "
                  "sum dy n.",
           .infer = infer_gradient<true>,
           .role = role<DimUse::kContracted>,

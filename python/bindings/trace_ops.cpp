@@ -37,6 +37,9 @@ void bind_elementwise(Face& m) {
   m.def_static("cast", [](Trace& t, Id x, const std::string& dtype) { return cast(t.tensor(x), parse_dtype(dtype)).id; });
   m.def_static("gated_activation",
                [](Trace& t, Id gate, Id up, const std::string& kind) { return gated_activation(t.tensor(gate), t.tensor(up), kind).id; });
+  m.def_static("clamped_swiglu", [](Trace& t, Id gate, Id up, double limit, double alpha) {
+    return gated_activation(t.tensor(gate), t.tensor(up), ClampedSwiglu{.limit = limit, .alpha = alpha}).id;
+  });
 }
 
 void bind_contractions(Face& m) {
@@ -82,8 +85,7 @@ void bind_layers(Face& m) {
   m.def_static("rms_norm", [](Trace& t, Id x, Id weight, double eps, bool offset_one) {
     return rms_norm(t.tensor(x), t.tensor(weight), eps, offset_one).id;
   });
-  m.def_static("rms_norm_of_dim",
-               [](Trace& t, Id x, const std::string& dim, double eps) { return rms_norm(t.tensor(x), dim, eps).id; });
+  m.def_static("rms_norm_of_dim", [](Trace& t, Id x, const std::string& dim, double eps) { return rms_norm(t.tensor(x), dim, eps).id; });
   m.def_static("layer_norm", [](Trace& t, Id x, Id weight, std::optional<Id> bias, double eps) {
     return layer_norm(t.tensor(x), t.tensor(weight), optional_tensor(t, bias), eps).id;
   });

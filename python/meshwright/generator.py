@@ -17,6 +17,7 @@ from meshwright._core import UserError
 from meshwright.model import Model
 
 OnText = Callable[[int, str], None]
+OnEnd = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,14 @@ class Generator:
         attention_mask: Any = None,
         return_details: bool = False,
         on_text: OnText | None = None,
+        on_end: OnEnd | None = None,
     ) -> Any:
         """New tokens only, in the form that the prompts have: strings, lists of token ids, or a 2-D integer array (padded).
 
         `eos_token_id=None` never stops before `max_new_tokens`. An answer depends on its prompt, the options and the seed, not on the
         prompts beside it; a prompt that stands several times in the list gets different samples. `attention_mask` marks padding of a
         2-D array (left or right); positions count from the first real token. `return_details=True` gives `Generation` objects.
-        `on_text(index, text)` is called with each new piece of text as it is made.
+        `on_text(index, text)` is called with each new piece of text as it is made, `on_end(index)` once when there is no more of it.
 
         Raises:
             UserError: empty prompts, ids outside the vocabulary, a length beyond the model's positions, options out of range,
@@ -85,7 +87,7 @@ class Generator:
             "seed": _whole("seed", seed, 2**64),
         }
         requests = [{**options, "prompt": prompt, "id": random_id} for prompt, random_id in zip(ids, _random_ids(ids), strict=True)]
-        follower = _Follower(self.model.tokenizer, len(ids), _stops(stop_strings), on_text)
+        follower = _Follower(self.model.tokenizer, len(ids), _stops(stop_strings), eos, max_new_tokens, on_text, on_end)
         outputs = self._generator.generate(requests, follower if follower.active else None)
         results = [self._result(follower, i, *output) for i, output in enumerate(outputs)]
         if return_details:
@@ -203,14 +205,25 @@ def _random_ids(prompts: list[list[int]]) -> list[int]:
 class _Follower:
     """Decodes token by token: hands out text, finds stop strings."""
 
-    def __init__(self, tokenizer: Any, count: int, stops: list[str], on_text: OnText | None) -> None:
-        if (stops or on_text) and tokenizer is None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        count: int,
+        stops: list[str],
+        eos: list[int],
+        max_new_tokens: int,
+        on_text: OnText | None,
+        on_end: OnEnd | None,
+    ) -> None:
+        self.active = bool(stops or on_text or on_end)
+        if self.active and tokenizer is None:
             raise UserError("generate: stop strings and streaming need a tokenizer; set model.tokenizer")
-        self._tokenizer, self._stops, self._on_text = tokenizer, stops, on_text
+        self._tokenizer, self._stops, self._eos, self._most = tokenizer, stops, set(eos), max_new_tokens
+        self._on_text, self._on_end = on_text, on_end
         self._ids: list[list[int]] = [[] for _ in range(count)]
         self._given = [0] * count
+        self._ended = [False] * count
         self._cut: dict[int, str] = {}
-        self.active = bool(stops or on_text)
 
     def __call__(self, index: int, token: int) -> bool:
         self._ids[index].append(token)
@@ -218,14 +231,24 @@ class _Follower:
         end = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=-1)
         if end >= 0:
             text = self._cut[index] = text[:end]
-        if self._on_text is not None:
-            # A character may need several tokens; what could still become a stop string waits too.
-            ready = text if end >= 0 else self._settled(text)
-            if len(ready) > self._given[index]:
-                self._on_text(index, ready[self._given[index] :])
-                self._given[index] = len(ready)
+        if end >= 0 or token in self._eos or len(self._ids[index]) >= self._most:
+            self._finish(index, text)
+        else:
+            self._hand_out(index, self._settled(text))
         return end >= 0
 
+    def _hand_out(self, index: int, text: str) -> None:
+        if self._on_text is not None and len(text) > self._given[index]:
+            self._on_text(index, text[self._given[index] :])
+            self._given[index] = len(text)
+
+    def _finish(self, index: int, text: str) -> None:
+        self._hand_out(index, text)
+        if self._on_end is not None and not self._ended[index]:
+            self._on_end(index)
+        self._ended[index] = True
+
+    # A character may need several tokens; what could still become a stop string waits too.
     def _settled(self, text: str) -> str:
         if text.endswith("�"):
             text = text.rstrip("�")
@@ -236,6 +259,5 @@ class _Follower:
         if self._tokenizer is None:
             return None
         text: str = self._cut[index] if index in self._cut else self._tokenizer.decode(ids)
-        if self._on_text is not None and len(text) > self._given[index]:
-            self._on_text(index, text[self._given[index] :])
+        self._finish(index, text)
         return text

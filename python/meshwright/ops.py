@@ -183,6 +183,11 @@ def gated_activation(gate: Tensor, up: Tensor, kind: str = "silu") -> Tensor:
     return _one("gated_activation", gate, up, kind)
 
 
+def clamped_swiglu(gate: Tensor, up: Tensor, limit: float = 7.0, alpha: float = 1.702) -> Tensor:
+    """(clip(up, -limit, limit) + 1) g sigmoid(alpha g) with g = minimum(gate, limit), as in GPT-OSS."""
+    return _one("clamped_swiglu", gate, up, float(limit), float(alpha))
+
+
 # ---- sums ----
 
 

@@ -124,15 +124,22 @@ std::string describe(const Case& t, Isa isa, const char* what) {
 }
 
 const Case kCases[] = {
-    {40, 300, 48, 16, kF32, kF32, kF32, 1, false},    {37, 2500, 33, 20, kF32, kF32, kF32, 1, true},
-    {1, 2, 1, 4, kF32, kF32, kF32, 1, false},         {70, 131, 64, 512, kF32, kF32, kBF16, 1, false},
+    {40, 300, 48, 16, kF32, kF32, kF32, 1, false},
+    {37, 2500, 33, 20, kF32, kF32, kF32, 1, true},
+    {1, 2, 1, 4, kF32, kF32, kF32, 1, false},
+    {70, 131, 64, 512, kF32, kF32, kBF16, 1, false},
     {21, 140, 40, 8, kF32, kF32, kF32, 6, false},  // exponents beyond the limit
-    {33, 2200, 32, 17, kBF16, kBF16, kF32, 1, false}, {29, 301, 37, 512, kBF16, kBF16, kBF16, 1, true},
-    {21, 141, 40, 9, kBF16, kBF16, kF32, 6, false},   {25, 200, 30, 10, kBF16, kF32, kF32, 1, false},
-    {25, 200, 32, 10, kF32, kBF16, kBF16, 1, false},  {40, 300, 48, 64, kF32, kF32, kF32, 1, false, 20},  // a shard of a larger vocabulary
-    {40, 300, 48, 16, kF32, kF32, kF32, 1, false, 0, 3},  {37, 2500, 33, 20, kF32, kF32, kBF16, 2, true, 20, 5},
+    {33, 2200, 32, 17, kBF16, kBF16, kF32, 1, false},
+    {29, 301, 37, 512, kBF16, kBF16, kBF16, 1, true},
+    {21, 141, 40, 9, kBF16, kBF16, kF32, 6, false},
+    {25, 200, 30, 10, kBF16, kF32, kF32, 1, false},
+    {25, 200, 32, 10, kF32, kBF16, kBF16, 1, false},
+    {40, 300, 48, 64, kF32, kF32, kF32, 1, false, 20},  // a shard of a larger vocabulary
+    {40, 300, 48, 16, kF32, kF32, kF32, 1, false, 0, 3},
+    {37, 2500, 33, 20, kF32, kF32, kBF16, 2, true, 20, 5},
     {21, 140, 40, 8, kF32, kF32, kF32, 6, false, 0, 40},  // capped beyond the exponents' limit
-    {29, 301, 37, 512, kBF16, kBF16, kF32, 1, true, 0, 4}, {1, 2, 1, 4, kF32, kBF16, kF32, 1, false, 0, 30},
+    {29, 301, 37, 512, kBF16, kBF16, kF32, 1, true, 0, 4},
+    {1, 2, 1, 4, kF32, kBF16, kF32, 1, false, 0, 30},
 };
 
 TEST(cross_entropy, equals_naive_loops_at_every_isa) {

@@ -130,9 +130,26 @@ TEST(norm, rms_without_a_weight) {
       Array y[2] = {Array(dtype, rows * n), Array(dtype, rows * n)}, dx[2] = {Array(dtype, rows * n), Array(dtype, rows * n)};
       for (const bool weighted : {false, true}) {
         const void* const weight = weighted ? one.data() : nullptr;
-        rms_norm(pool, isa, {.x = x.data(), .weight = weight, .y = y[weighted].data(), .rows = rows, .n = n, .dtype = dtype, .weight_dtype = dtype, .eps = 1e-5f});
+        rms_norm(pool, isa,
+                 {.x = x.data(),
+                  .weight = weight,
+                  .y = y[weighted].data(),
+                  .rows = rows,
+                  .n = n,
+                  .dtype = dtype,
+                  .weight_dtype = dtype,
+                  .eps = 1e-5f});
         rms_norm_backward(pool, isa,
-                          {.x = x.data(), .weight = weight, .dy = dy.data(), .dx = dx[weighted].data(), .dweight = nullptr, .rows = rows, .n = n, .dtype = dtype, .weight_dtype = dtype, .eps = 1e-5f},
+                          {.x = x.data(),
+                           .weight = weight,
+                           .dy = dy.data(),
+                           .dx = dx[weighted].data(),
+                           .dweight = nullptr,
+                           .rows = rows,
+                           .n = n,
+                           .dtype = dtype,
+                           .weight_dtype = dtype,
+                           .eps = 1e-5f},
                           weighted ? workspace.data() : nullptr);
       }
       EXPECT(y[0].same_bits(y[1]) && dx[0].same_bits(dx[1]));

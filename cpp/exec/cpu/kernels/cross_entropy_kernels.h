@@ -25,10 +25,10 @@ enum FloatKind { kFloat32 = 0, kBFloat16 = 1 };
 struct CrossEntropyKernels {
   void (*exp_tile)(const ExpTile&);
   void (*exp_capped_tile)(const ExpTile&);  // what is kept is e (1 - (logit / softcap)^2); sums and maxima are of e and logit
-  void (*cap)(float* logits, float* slopes, int64_t n, float softcap);  // logits in place; slopes = 1 - (capped / softcap)^2
-  float (*dot[2][2])(const void* x, const void* w, int64_t n);                                            // [kind of x][kind of w]
-  void (*scale[2])(float* y, const void* x, float scale, int64_t n);                                      // y = scale * x
-  void (*subtract[2])(float* y, const void* x, float scale, int64_t n);                                   // y -= scale * x
+  void (*cap)(float* logits, float* slopes, int64_t n, float softcap);   // logits in place; slopes = 1 - (capped / softcap)^2
+  float (*dot[2][2])(const void* x, const void* w, int64_t n);           // [kind of x][kind of w]
+  void (*scale[2])(float* y, const void* x, float scale, int64_t n);     // y = scale * x
+  void (*subtract[2])(float* y, const void* x, float scale, int64_t n);  // y -= scale * x
   void (*combine[2][2])(void* y, const float* sum, float factor, const void* w, float scale, int64_t n);  // y = factor * sum - scale * w
 };
 

@@ -48,12 +48,10 @@ inline Vec rounded(Vec x) {
 
 // Stands for the dtype of a weight that is not there.
 struct NoWeight {};
+inline Vec weight_at(const NoWeight*, int64_t, int64_t) { return set1(1.0f); }
 template <typename W>
 inline Vec weight_at(const W* w, int64_t i, int64_t lanes) {
-  if constexpr (__is_same(W, NoWeight))
-    return set1(1.0f);
-  else
-    return read(w + i, lanes);
+  return read(w + i, lanes);
 }
 
 template <typename X, typename W>
@@ -64,8 +62,9 @@ void rms_forward(const NormCall& call, int64_t begin, int64_t end) {
     X* y = row_at(static_cast<X*>(call.y), call.y_places, row, call.n);
     const Vec scale = set1(inverse_root(mean_square(x, call.n, 0.0f) + call.eps));
     if (call.offset_one) {
-      each_vector(call.n,
-                  [&](int64_t i, int64_t lanes) { write(y + i, read(x + i, lanes) * scale * (set1(1.0f) + weight_at(w, i, lanes)), lanes); });
+      each_vector(call.n, [&](int64_t i, int64_t lanes) {
+        write(y + i, read(x + i, lanes) * scale * (set1(1.0f) + weight_at(w, i, lanes)), lanes);
+      });
     } else {
       each_vector(call.n,
                   [&](int64_t i, int64_t lanes) { write(y + i, rounded<X>(read(x + i, lanes) * scale) * weight_at(w, i, lanes), lanes); });

@@ -57,7 +57,8 @@ Kernel make_gradient(const Signature& s, const KernelEnvironment& environment) {
   const Normed normed(s);
   const std::vector<Dim> wanted = innermost(x, normed.dim);
   const Reordered in(x, wanted, parts), upstream(*s.operands.back(), wanted, parts), out(s.result(0), wanted, parts);
-  const int64_t n = x.size_of(normed.dim), rows = n == 0 ? 0 : x.elements() / n, sums_at = parts.take(normed.weighted ? norm_backward_workspace_bytes(rows, n) : 0);
+  const int64_t n = x.size_of(normed.dim), rows = n == 0 ? 0 : x.elements() / n,
+                sums_at = parts.take(normed.weighted ? norm_backward_workspace_bytes(rows, n) : 0);
   const NormGradientCall call{.x = nullptr,
                               .weight = nullptr,
                               .dy = nullptr,
