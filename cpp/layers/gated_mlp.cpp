@@ -1,19 +1,9 @@
 #include "layers/gated_mlp.h"
 
-#include "ops/dot.h"
-#include "ops/elementwise.h"
+#include "layers/linear.h"
 #include "ops/gated_activation.h"
 
 namespace mw {
-namespace {
-
-Tensor linear(std::string_view scope, Tensor x, Tensor weight, const std::optional<Tensor>& bias, const std::string& from) {
-  const Scope part(*x.builder, scope);
-  const Tensor y = dot(x, weight, {from});
-  return bias ? y + *bias : y;
-}
-
-}  // namespace
 
 Tensor gated_mlp(Tensor x, const GatedMlpWeights& weights, const std::string& activation, std::string_view scope) {
   Builder& b = *x.builder;

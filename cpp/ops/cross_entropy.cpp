@@ -1,6 +1,7 @@
 // cross_entropy over a vocabulary projection: with logits l_v = x . w_v (never held), lse = log sum_v exp(l_v), and l_target.
 //   nll = lse - l_target;   for upstream u_lse, u_t:  dl_v = u_lse softmax_v + u_t [v = target],  dx = sum_v dl_v w_v,  dw_v = sum_tokens
 //   dl_v x
+// With a softcap c (Gemma 2; 0: none), z_v = x . w_v, l_v = c tanh(z_v / c), and dz_v = dl_v (1 - (l_v / c)^2) takes dl_v's place.
 #include "ops/cross_entropy.h"
 
 #include <algorithm>
@@ -37,6 +38,8 @@ Dims dims_of(const Type& x, const Type& w) {
   return {embed, vocab, without(x, {embed.name})};
 }
 
+double softcap_of(const Attributes& attributes) { return attributes.number_or("softcap", 0); }
+
 Dims check(const Signature& signature) {
   const Type &x = signature.operand(0), &w = signature.operand(1), &targets = signature.operand(2);
   expect_float("x", x);
@@ -44,6 +47,9 @@ Dims check(const Signature& signature) {
   const Dims dims = dims_of(x, w);
   expect_dtype("targets", targets, DType::kI32);
   expect_same_dims("targets", targets, "x's tokens", dims.tokens);
+  const double softcap = softcap_of(*signature.attributes);
+  if (!(softcap >= 0) || !std::isfinite(softcap))
+    throw UserError("softcap is " + std::to_string(softcap) + "; expected 0 (none) or a positive number");
   return dims;
 }
 
@@ -60,6 +66,9 @@ Cost cost(const Signature& signature) {
   return cost;
 }
 
+// dl / dz of a logit l, capped or not.
+double slope_of(double logit, double softcap) { return softcap > 0 ? 1 - (logit / softcap) * (logit / softcap) : 1; }
+
 // The logits of one token, and where its target stands among them (-1: nowhere). body(token, logits, target, x's offset).
 template <typename Body>
 void for_each_token(const ReferenceContext& context, Body&& body) {
@@ -67,6 +76,7 @@ void for_each_token(const ReferenceContext& context, Body&& body) {
   const Dims dims = dims_of(x.type, w.type);
   const bool sharded = !context.attributes->names_or_empty("offsets").empty();
   const int64_t offset = sharded ? static_cast<int64_t>(context.operands.back()->data.at(0)) : 0;
+  const double softcap = softcap_of(*context.attributes);
   const int64_t x_step = x.type.strides()[static_cast<size_t>(x.type.index_of(dims.embed.name))];
   const LoopNest products({dims.vocab, dims.embed}, {&w.type});
   std::vector<double> logits(static_cast<size_t>(dims.vocab.size));
@@ -76,6 +86,7 @@ void for_each_token(const ReferenceContext& context, Body&& body) {
       logits[static_cast<size_t>(i / dims.embed.size)] +=
           x.data[static_cast<size_t>(at[0] + i % dims.embed.size * x_step)] * w.data[static_cast<size_t>(w_at[0])];
     });
+    for (double& logit : logits) logit = softcap > 0 ? softcap * std::tanh(logit / softcap) : logit;
     const int64_t target = static_cast<int64_t>(targets.data[static_cast<size_t>(token)]);
     const bool here = target >= 0 && target >= offset && target < offset + dims.vocab.size;
     body(static_cast<size_t>(token), logits, here ? target - offset : -1, at[0]);
@@ -101,6 +112,7 @@ void reference_forward(const ReferenceContext& context) {
 void reference_backward(const ReferenceContext& context, const HostArray* lse, const HostArray& g, HostArray& dx, HostArray& dw) {
   const HostArray &x = context.operand(0), &w = context.operand(1);
   const Dims dims = dims_of(x.type, w.type);
+  const double softcap = softcap_of(*context.attributes);
   const int64_t x_step = x.type.strides()[static_cast<size_t>(x.type.index_of(dims.embed.name))];
   const LoopNest products({dims.vocab, dims.embed}, {&w.type});
   for_each_token(context, [&](size_t token, const std::vector<double>& logits, int64_t target, int64_t start) {
@@ -108,7 +120,8 @@ void reference_backward(const ReferenceContext& context, const HostArray* lse, c
     products.run([&](int64_t i, const int64_t* w_at) {
       const int64_t v = i / dims.embed.size;
       const size_t at_x = static_cast<size_t>(start + i % dims.embed.size * x_step), at_w = static_cast<size_t>(w_at[0]);
-      const double dlogit = g.data[token] * (std::exp(logits[static_cast<size_t>(v)] - total) - (v == target ? 1.0 : 0.0));
+      const double logit = logits[static_cast<size_t>(v)];
+      const double dlogit = g.data[token] * (std::exp(logit - total) - (v == target ? 1.0 : 0.0)) * slope_of(logit, softcap);
       dx.data[at_x] += dlogit * w.data[at_w];
       dw.data[at_w] += dlogit * x.data[at_x];
     });
@@ -131,13 +144,19 @@ DimRole role(const Signature& signature, std::string_view dim) {
 
 PartialKind partial(const Signature&, std::string_view, size_t result) { return result == 0 ? PartialKind::kLogSumExp : PartialKind::kSum; }
 
+// d upstream / dz from that of l, where logits are capped.
+Tensor times_slope(Tensor upstream, Tensor logits, double softcap) {
+  return softcap > 0 ? upstream * (-square(logits * (1 / softcap)) + 1.0) : upstream;
+}
+
 // Logits and the one-hot of the targets (u8), both [tokens.., vocab].
 struct Logits {
   Tensor logits, onehot;
 };
 Logits logits_of(const std::vector<Tensor>& operands, const Attributes& attributes, const Dims& dims) {
   Builder& builder = *operands[0].builder;
-  const Tensor logits = dot(operands[0], operands[1], {dims.embed.name}, DType::kF32);
+  Tensor logits = dot(operands[0], operands[1], {dims.embed.name}, DType::kF32);
+  if (const double softcap = softcap_of(attributes); softcap > 0) logits = unary("tanh", logits * (1 / softcap)) * softcap;
   Tensor index = iota(builder, dims.vocab);
   if (!attributes.names_or_empty("offsets").empty()) index = index + operands.back();
   return {logits, binary("eq", broadcast_to(operands[2], logits.type().with_dtype(DType::kI32)), index)};
@@ -182,7 +201,8 @@ std::vector<Tensor> decompose_gradient(const std::vector<Tensor>& operands, cons
   const Tensor x = operands[0], w = operands[1], lse = operands[3], g = operands[4];
   const Dims dims = dims_of(x.type(), w.type());
   const auto [logits, onehot] = logits_of(operands, attributes, dims);
-  const Tensor dlogits = cast((exp(logits - lse) - cast(onehot, DType::kF32)) * g, x.dtype());
+  const Tensor upstream = (exp(logits - lse) - cast(onehot, DType::kF32)) * g;
+  const Tensor dlogits = cast(times_slope(upstream, logits, softcap_of(attributes)), x.dtype());
   std::vector<std::string> tokens;
   for (const Dim& dim : dims.tokens) tokens.push_back(dim.name);
   const Tensor dx = dot(dlogits, w, {dims.vocab.name}), dw = dot(dlogits, x, tokens, parse_dtype(attributes.text("weight_dtype")));
@@ -215,7 +235,8 @@ const std::array<OpDef, 3> kDefs{
     OpDef{.name = "cross_entropy",
           .doc = "x[.., embed], w[vocab, embed], targets[..] -> lse = log sum_v exp(x . w_v) and x . w_target (0 where the target is not "
                  "in the vocabulary "
-                 "or not in this shard of it), without holding tokens x vocab. The negative log-likelihood is their difference.",
+                 "or not in this shard of it), without holding tokens x vocab. The negative log-likelihood is their difference. softcap c "
+                 "(Gemma 2): c tanh(x . w_v / c) takes the place of each x . w_v.",
           .num_operands = 3,
           .infer = infer,
           .role = role,
@@ -225,7 +246,9 @@ const std::array<OpDef, 3> kDefs{
           .reference = reference_forward,
           .decompose = decompose},
     OpDef{.name = "cross_entropy_gradient",
-          .doc = "x, w, targets, lse, g -> dx, dw for dlogits = g (softmax - onehot); recomputes the logits.",
+          .doc =
+              "x, w, targets, lse, g -> dx, dw for dlogits = g (softmax - onehot), times 1 - (logit / softcap)^2 where there is a softcap; "
+              "recomputes the logits.",
           .num_operands = 5,
           .infer = infer_gradient,
           .role = role_gradient,
@@ -244,9 +267,12 @@ const std::array<OpDef, 3> kDefs{
           .decompose_when_sharded = true},
 };
 
+Attributes softcap_attributes(double softcap) { return softcap == 0 ? Attributes{} : Attributes{{"softcap", softcap}}; }
+
 std::vector<Tensor> decompose_with_gradients(const std::vector<Tensor>& operands, const Attributes& attributes) {
   const Tensor x = operands[0], w = operands[1], targets = operands[2], g = operands[3];
-  const std::vector<Tensor> forward = x.builder->append(kDefs[0], {x, w, targets}, {}, Source::here());
+  const std::vector<Tensor> forward =
+      x.builder->append(kDefs[0], {x, w, targets}, softcap_attributes(softcap_of(attributes)), Source::here());
   const std::vector<Tensor> backward = x.builder->append(kDefs[1], {x, w, targets, forward[0], g}, attributes, Source::here());
   return {forward[0], forward[1], backward[0], backward[1]};
 }
@@ -262,10 +288,12 @@ bool is_negated(Tensor u, Tensor g) {
 
 void add(std::optional<Tensor>& sum, Tensor term) { sum = sum ? *sum + term : term; }
 
-// dlogits = g (softmax - onehot) + extra onehot with g = u_lse, extra = u_t + u_lse; a plain nll has no extra.
+// dlogits = g (softmax - onehot) + extra onehot with g = u_lse, extra = u_t + u_lse; a plain nll has no extra. Both times the slope
+// of the softcap.
 void gradient(GradientContext& context) {
   const Tensor x = context.operands[0], w = context.operands[1], targets = context.operands[2];
   MW_CHECK(context.operands.size() == 3, "cross_entropy is differentiated before it is partitioned");
+  const double softcap = softcap_of(context.attributes());
   const std::optional<Tensor> g = context.upstream[0], target_upstream = context.upstream[1];
   std::optional<Tensor> extra;
   if (!g) {
@@ -276,7 +304,8 @@ void gradient(GradientContext& context) {
     extra = *target_upstream + *g;
   }
   if (g) {
-    const Attributes attributes{{"weight_dtype", std::string(dtype_name(context.gradient_dtype(1)))}};
+    Attributes attributes = softcap_attributes(softcap);
+    attributes.set("weight_dtype", std::string(dtype_name(context.gradient_dtype(1))));
     std::vector<Tensor> gradients;
     if (context.depends_on_parameters && !context.depends_on_parameters(*g)) {
       // The forward op dies: whoever reads its results reads the fused op's (GradientContext::replacements).
@@ -289,6 +318,8 @@ void gradient(GradientContext& context) {
     for (size_t i = 0; i < 2; ++i) context.gradients[i] = cast(gradients[i], context.gradient_dtype(i));
   }
   if (!extra) return;
+  const bool replaced = context.replacements.size() > 1 && context.replacements[1];
+  extra = times_slope(*extra, replaced ? *context.replacements[1] : context.results[1], softcap);
   const Dims dims = dims_of(x.type(), w.type());
   const Tensor rows = cast(gather_rows(w, targets, dims.vocab.name), DType::kF32) * *extra;
   add(context.gradients[0], reorder(cast(rows, context.gradient_dtype(0)), x.type().dim_names()));
@@ -300,8 +331,8 @@ void gradient(GradientContext& context) {
 
 std::span<const OpDef> cross_entropy_ops() { return kDefs; }
 
-Tensor cross_entropy(Tensor x, Tensor w, Tensor targets, Source source) {
-  const std::vector<Tensor> results = x.builder->append(kDefs[0], {x, w, targets}, {}, source);
+Tensor cross_entropy(Tensor x, Tensor w, Tensor targets, double softcap, Source source) {
+  const std::vector<Tensor> results = x.builder->append(kDefs[0], {x, w, targets}, softcap_attributes(softcap), source);
   const Tensor counted = binary("ge", targets, constant(*x.builder, 0.0, Type{DType::kI32, {}}, source), source);
   return binary("mul", binary("sub", results[0], results[1], source), cast(counted, DType::kF32, source), source);
 }

@@ -1,6 +1,8 @@
-// gated_activation: y = act(gate) * up (Shazeer 2020), and its gradient.
+// gated_activation: y = act(gate) * up (Shazeer 2020), and its gradient. "clamped_swiglu" (GPT-OSS):
+//   y = (u + 1) g sigmoid(alpha g) with g = min(gate, limit), u = clamp(up, -limit, limit); no gradient passes where one is clamped.
 #include "ops/gated_activation.h"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <numbers>
@@ -13,7 +15,12 @@
 namespace mw {
 namespace {
 
-const std::vector<std::string> kKinds{"silu", "gelu_tanh", "gelu_erf", "relu"};
+const std::vector<std::string> kKinds{"silu", "gelu_tanh", "gelu_erf", "relu", "clamped_swiglu"};
+
+bool is_clamped(const Attributes& attributes) { return attributes.text("kind") == "clamped_swiglu"; }
+ClampedSwiglu clamped_of(const Attributes& attributes) {
+  return {attributes.number_or("limit", 7.0), attributes.number_or("alpha", 1.702)};
+}
 
 void check(const Signature& signature) {
   const Type &gate = signature.operand(0), &up = signature.operand(1);
@@ -21,8 +28,13 @@ void check(const Signature& signature) {
   bool known = false;
   for (const std::string& name : kKinds) known |= name == kind;
   if (!known)
-    throw UserError("there is no activation '" + kind + "'; expected one of 'silu', 'gelu_tanh', 'gelu_erf', 'relu'" +
+    throw UserError("there is no activation '" + kind + "'; expected one of 'silu', 'gelu_tanh', 'gelu_erf', 'relu', 'clamped_swiglu'" +
                     did_you_mean(kind, kKinds));
+  if (is_clamped(*signature.attributes)) {
+    const ClampedSwiglu clamped = clamped_of(*signature.attributes);
+    if (!(clamped.limit > 0)) throw UserError("limit is " + std::to_string(clamped.limit) + "; expected a positive number");
+    if (!std::isfinite(clamped.alpha)) throw UserError("alpha is " + std::to_string(clamped.alpha) + "; expected a finite number");
+  }
   expect_float("gate", gate);
   expect_same_dims("up", up, "gate", gate.dims);
   expect_dtype("up", up, gate.dtype);
@@ -41,6 +53,21 @@ double slope(const std::string& kind, double x) {
   return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * k * (1 + 3 * 0.044715 * x * x);
 }
 
+// y and its slopes along gate and up, of one element.
+struct Point {
+  double y, gate_slope, up_slope;
+};
+Point point_of(const Attributes& attributes, double gate, double up) {
+  const std::string& kind = attributes.text("kind");
+  if (!is_clamped(attributes)) {
+    const double activated = elementwise_value(kind, {&gate, 1});
+    return {activated * up, up * slope(kind, gate), activated};
+  }
+  const auto [limit, alpha] = clamped_of(attributes);
+  const double g = std::min(gate, limit), u = std::clamp(up, -limit, limit) + 1, s = 1 / (1 + std::exp(-alpha * g));
+  return {u * g * s, gate <= limit ? u * (s + alpha * g * s * (1 - s)) : 0.0, std::abs(up) <= limit ? g * s : 0.0};
+}
+
 std::vector<Type> infer(const Signature& signature) {
   check(signature);
   return {signature.operand(0)};
@@ -49,13 +76,27 @@ std::vector<Type> infer(const Signature& signature) {
 void gradient(GradientContext& context);
 
 void reference(const ReferenceContext& context) {
-  const std::string& kind = context.attributes->text("kind");
   const HostArray &gate = context.operand(0), &up = context.operand(1);
-  for (size_t i = 0; i < gate.data.size(); ++i) context.result(0).data[i] = elementwise_value(kind, {&gate.data[i], 1}) * up.data[i];
+  for (size_t i = 0; i < gate.data.size(); ++i) context.result(0).data[i] = point_of(*context.attributes, gate.data[i], up.data[i]).y;
+}
+
+// min(gate, limit), clamp(up, -limit, limit), sigmoid(alpha g)
+struct Clamped {
+  Tensor g, u, s;
+  double alpha;
+};
+Clamped clamp(Tensor gate, Tensor up, const Attributes& attributes) {
+  Builder& builder = *gate.builder;
+  const auto [limit, alpha] = clamped_of(attributes);
+  const Tensor g = minimum(gate, constant(builder, limit));
+  const Tensor u = maximum(minimum(up, constant(builder, limit)), constant(builder, -limit));
+  return {g, u, unary("sigmoid", g * alpha), alpha};
 }
 
 std::vector<Tensor> decompose(const std::vector<Tensor>& operands, const Attributes& attributes) {
-  return {unary(attributes.text("kind"), operands[0]) * operands[1]};
+  if (!is_clamped(attributes)) return {unary(attributes.text("kind"), operands[0]) * operands[1]};
+  const Clamped c = clamp(operands[0], operands[1], attributes);
+  return {(c.u + 1.0) * c.g * c.s};
 }
 
 std::vector<Type> infer_gradient(const Signature& signature) {
@@ -67,17 +108,23 @@ std::vector<Type> infer_gradient(const Signature& signature) {
 }
 
 void reference_gradient(const ReferenceContext& context) {
-  const std::string& kind = context.attributes->text("kind");
   const HostArray &gate = context.operand(0), &up = context.operand(1), &dy = context.operand(2);
   for (size_t i = 0; i < gate.data.size(); ++i) {
-    context.result(0).data[i] = dy.data[i] * up.data[i] * slope(kind, gate.data[i]);
-    context.result(1).data[i] = dy.data[i] * elementwise_value(kind, {&gate.data[i], 1});
+    const Point point = point_of(*context.attributes, gate.data[i], up.data[i]);
+    context.result(0).data[i] = dy.data[i] * point.gate_slope;
+    context.result(1).data[i] = dy.data[i] * point.up_slope;
   }
 }
 
 std::vector<Tensor> decompose_gradient(const std::vector<Tensor>& operands, const Attributes& attributes) {
   const std::string& kind = attributes.text("kind");
   const Tensor gate = operands[0], up = operands[1], dy = operands[2];
+  if (is_clamped(attributes)) {
+    const Clamped c = clamp(gate, up, attributes);
+    const Tensor slope = c.s * (c.g * (-c.s + 1.0) * c.alpha + 1.0), nothing = dy * 0.0;
+    const Tensor free_gate = binary("eq", gate, c.g), free_up = binary("eq", up, c.u);
+    return {select(free_gate, dy * (c.u + 1.0) * slope, nothing), select(free_up, dy * c.g * c.s, nothing)};
+  }
   const Tensor activated = unary(kind, gate);
   return {unary_gradient(kind, gate, activated, dy * up), dy * activated};
 }
@@ -91,7 +138,9 @@ Cost cost(const Signature& signature) {
 
 const std::array<OpDef, 2> kDefs{
     OpDef{.name = "gated_activation",
-          .doc = "y = act(gate) * up (Shazeer 2020); kind: silu, gelu_tanh, gelu_erf, relu.",
+          .doc =
+              "y = act(gate) * up (Shazeer 2020); kind: silu, gelu_tanh, gelu_erf, relu; or clamped_swiglu (GPT-OSS): (clamp(up, -limit, "
+              "limit) + 1) g sigmoid(alpha g), g = min(gate, limit).",
           .num_operands = 2,
           .infer = infer,
           .gradient = gradient,
@@ -100,7 +149,7 @@ const std::array<OpDef, 2> kDefs{
           .decompose = decompose,
           .elementwise = true},
     OpDef{.name = "gated_activation_gradient",
-          .doc = "gate, up, dy -> dgate = dy up act'(gate), dup = dy act(gate).",
+          .doc = "gate, up, dy -> dgate = dy up act'(gate), dup = dy act(gate); of clamped_swiglu 0 where gate or up is clamped.",
           .num_operands = 3,
           .infer = infer_gradient,
           .cost = cost<12>,
@@ -122,6 +171,11 @@ std::span<const OpDef> gated_activation_ops() { return kDefs; }
 
 Tensor gated_activation(Tensor gate, Tensor up, std::string kind, Source source) {
   return gate.builder->append1(kDefs[0], {gate, up}, {{"kind", std::move(kind)}}, source);
+}
+
+Tensor gated_activation(Tensor gate, Tensor up, const ClampedSwiglu& clamped, Source source) {
+  return gate.builder->append1(kDefs[0], {gate, up}, {{"kind", "clamped_swiglu"}, {"limit", clamped.limit}, {"alpha", clamped.alpha}},
+                               source);
 }
 
 }  // namespace mw

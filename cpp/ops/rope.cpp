@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <numbers>
+#include <optional>
 
 #include "base/error.h"
 #include "ops/elementwise.h"
@@ -18,7 +19,7 @@ namespace mw {
 namespace {
 
 const std::vector<std::string> kPairings{"half", "interleaved"};
-const std::vector<std::string> kScalings{"none", "linear", "llama3"};
+const std::vector<std::string> kScalings{"none", "linear", "llama3", "yarn"};
 
 void expect_choice(const std::string& what, const std::string& value, const std::vector<std::string>& choices) {
   if (std::find(choices.begin(), choices.end(), value) != choices.end()) return;
@@ -33,9 +34,18 @@ void check_attributes(const RopeAttributes& rope) {
   if (!(rope.theta > 0)) throw UserError("rope theta is " + std::to_string(rope.theta) + "; expected a positive number");
   if (rope.scaling != "none" && !(rope.factor > 0))
     throw UserError("rope factor is " + std::to_string(rope.factor) + "; expected a positive number");
-  if (rope.scaling == "llama3" && !(rope.low_freq_factor > 0 && rope.high_freq_factor > rope.low_freq_factor)) {
+  if (rope.scaling == "llama3" && !(rope.low_freq_factor > 0 && rope.high_freq_factor >= rope.low_freq_factor)) {
     throw UserError("rope low_freq_factor is " + std::to_string(rope.low_freq_factor) + " and high_freq_factor " +
-                    std::to_string(rope.high_freq_factor) + "; expected 0 < low_freq_factor < high_freq_factor");
+                    std::to_string(rope.high_freq_factor) + "; expected 0 < low_freq_factor <= high_freq_factor");
+  }
+  if (rope.scaling == "yarn") {
+    if (!(rope.beta_slow > 0 && rope.beta_fast > rope.beta_slow)) {
+      throw UserError("rope beta_fast is " + std::to_string(rope.beta_fast) + " and beta_slow " + std::to_string(rope.beta_slow) +
+                      "; expected 0 < beta_slow < beta_fast");
+    }
+    if (!(rope.theta > 1)) throw UserError("rope theta is " + std::to_string(rope.theta) + "; yarn expects a number above 1");
+    if (rope.original_positions < 1)
+      throw UserError("rope original_positions is " + std::to_string(rope.original_positions) + "; expected 1 or more");
   }
 }
 
@@ -48,11 +58,37 @@ float llama3_frequency(const RopeAttributes& rope, float frequency) {
   const float longest = static_cast<float>(positions / rope.low_freq_factor),
               shortest = static_cast<float>(positions / rope.high_freq_factor);
   if (wavelength > longest) return frequency / factor;
-  if (wavelength < shortest) return frequency;
+  if (wavelength < shortest || rope.high_freq_factor == rope.low_freq_factor) return frequency;  // Llama 4 has none between
   const float smooth =
       ((1.0f / wavelength) * static_cast<float>(positions) - low) / static_cast<float>(rope.high_freq_factor - rope.low_freq_factor);
   return (1.0f - smooth) * frequency / factor + smooth * frequency;
 }
+
+// YaRN (Peng et al. 2023): the pairs between `low` and `high`, which turn beta_fast and beta_slow times within the original positions,
+// go over from their own frequency to one slowed down by `factor`.
+struct YarnRange {
+  double low, high;
+
+  YarnRange(const RopeAttributes& rope, int64_t head_dim) {
+    const auto pair_of = [&](double turns) {
+      const double positions = static_cast<double>(rope.original_positions), size = static_cast<double>(head_dim);
+      return size * std::log(positions / (turns * 2 * std::numbers::pi)) / (2 * std::log(rope.theta));
+    };
+    low = pair_of(rope.beta_fast);
+    high = pair_of(rope.beta_slow);
+    if (rope.truncate) low = std::floor(low), high = std::ceil(high);
+    low = std::max(low, 0.0);
+    high = std::min(high, static_cast<double>(head_dim - 1));
+    if (low == high) high += 0.001;
+  }
+  // FP32 step by step as torch's tensors go.
+  float frequency(const RopeAttributes& rope, int64_t pair, float power) const {
+    const float ramp = (static_cast<float>(pair) - static_cast<float>(low)) / static_cast<float>(high - low);
+    const float kept = 1.0f - std::clamp(ramp, 0.0f, 1.0f);
+    const float slowed = 1.0f / (static_cast<float>(rope.factor) * power);
+    return slowed * (1.0f - kept) + 1.0f / power * kept;
+  }
+};
 
 void check_positions(const Type& positions) { expect_dtype("positions", positions, DType::kI32); }
 
@@ -164,8 +200,8 @@ const std::array<OpDef, 2> kDefs{
     OpDef{.name = "rope",
           .doc = "Rotary position embedding (Su et al. 2021): pairs along the innermost dim are rotated by position * frequency, formed in "
                  "FP32. "
-                 "pairing half: (i, i + d/2); interleaved: (2i, 2i + 1). scaling linear and llama3 as in transformers' "
-                 "modeling_rope_utils. inverse rotates back.",
+                 "pairing half: (i, i + d/2); interleaved: (2i, 2i + 1). scaling linear, llama3 and yarn (Peng et al. "
+                 "2023) as in transformers' modeling_rope_utils. inverse rotates back.",
           .num_operands = 2,
           .infer = infer,
           .role = role,
@@ -197,6 +233,12 @@ Attributes RopeAttributes::to_attributes() const {
     attributes.set("high_freq_factor", high_freq_factor);
     attributes.set("original_positions", original_positions);
   }
+  if (scaling == "yarn") {
+    attributes.set("beta_fast", beta_fast);
+    attributes.set("beta_slow", beta_slow);
+    attributes.set("original_positions", original_positions);
+    if (!truncate) attributes.set("truncate", false);
+  }
   if (attention_factor != 1.0) attributes.set("attention_factor", attention_factor);
   if (inverse) attributes.set("inverse", true);
   return attributes;
@@ -211,14 +253,25 @@ RopeAttributes RopeAttributes::from(const Attributes& attributes) {
   rope.low_freq_factor = attributes.number_or("low_freq_factor", rope.low_freq_factor);
   rope.high_freq_factor = attributes.number_or("high_freq_factor", rope.high_freq_factor);
   rope.original_positions = attributes.integer_or("original_positions", rope.original_positions);
+  rope.beta_fast = attributes.number_or("beta_fast", rope.beta_fast);
+  rope.beta_slow = attributes.number_or("beta_slow", rope.beta_slow);
+  rope.truncate = attributes.flag_or("truncate", rope.truncate);
   rope.attention_factor = attributes.number_or("attention_factor", rope.attention_factor);
   rope.inverse = attributes.flag_or("inverse", false);
   return rope;
 }
 
+double yarn_mscale(double factor, double mscale) { return factor <= 1 ? 1.0 : 0.1 * mscale * std::log(factor) + 1.0; }
+
+double yarn_attention_factor(double factor, double mscale, double mscale_all_dim) {
+  if (mscale != 0 && mscale_all_dim != 0) return yarn_mscale(factor, mscale) / yarn_mscale(factor, mscale_all_dim);
+  return yarn_mscale(factor);
+}
+
 std::vector<float> rope_frequencies(const RopeAttributes& rope, int64_t head_dim) {
   check_attributes(rope);
   std::vector<float> frequencies;
+  const std::optional<YarnRange> yarn = rope.scaling == "yarn" ? std::optional<YarnRange>(std::in_place, rope, head_dim) : std::nullopt;
   for (int64_t i = 0; i < head_dim; i += 2) {
     const float exponent = static_cast<float>(i) / static_cast<float>(head_dim);
     // A power rounded once; torch's vectorised one is at most one unit in the last place away, and seldom.
@@ -226,6 +279,7 @@ std::vector<float> rope_frequencies(const RopeAttributes& rope, int64_t head_dim
     float frequency = 1.0f / power;
     if (rope.scaling == "linear") frequency /= static_cast<float>(rope.factor);
     if (rope.scaling == "llama3") frequency = llama3_frequency(rope, frequency);
+    if (yarn) frequency = yarn->frequency(rope, i / 2, power);
     frequencies.push_back(frequency);
   }
   return frequencies;

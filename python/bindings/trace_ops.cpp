@@ -37,6 +37,9 @@ void bind_elementwise(Face& m) {
   m.def_static("cast", [](Trace& t, Id x, const std::string& dtype) { return cast(t.tensor(x), parse_dtype(dtype)).id; });
   m.def_static("gated_activation",
                [](Trace& t, Id gate, Id up, const std::string& kind) { return gated_activation(t.tensor(gate), t.tensor(up), kind).id; });
+  m.def_static("clamped_swiglu", [](Trace& t, Id gate, Id up, double limit, double alpha) {
+    return gated_activation(t.tensor(gate), t.tensor(up), ClampedSwiglu{.limit = limit, .alpha = alpha}).id;
+  });
 }
 
 void bind_contractions(Face& m) {
@@ -82,6 +85,7 @@ void bind_layers(Face& m) {
   m.def_static("rms_norm", [](Trace& t, Id x, Id weight, double eps, bool offset_one) {
     return rms_norm(t.tensor(x), t.tensor(weight), eps, offset_one).id;
   });
+  m.def_static("rms_norm_of_dim", [](Trace& t, Id x, const std::string& dim, double eps) { return rms_norm(t.tensor(x), dim, eps).id; });
   m.def_static("layer_norm", [](Trace& t, Id x, Id weight, std::optional<Id> bias, double eps) {
     return layer_norm(t.tensor(x), t.tensor(weight), optional_tensor(t, bias), eps).id;
   });
@@ -94,6 +98,10 @@ void bind_layers(Face& m) {
     rope_settings.low_freq_factor = py::cast<double>(settings["low_freq_factor"]);
     rope_settings.high_freq_factor = py::cast<double>(settings["high_freq_factor"]);
     rope_settings.original_positions = py::cast<int64_t>(settings["original_positions"]);
+    rope_settings.beta_fast = py::cast<double>(settings["beta_fast"]);
+    rope_settings.beta_slow = py::cast<double>(settings["beta_slow"]);
+    rope_settings.truncate = py::cast<bool>(settings["truncate"]);
+    rope_settings.attention_factor = py::cast<double>(settings["attention_factor"]);
     return rope(t.tensor(x), t.tensor(positions), rope_settings).id;
   });
   m.def_static("attention", [](Trace& t, Id q, Id k, Id v, std::optional<Id> segments, std::optional<Id> kv_segments, double scale,
@@ -110,8 +118,9 @@ void bind_layers(Face& m) {
                             {.scale = scale, .causal = true, .window = window})
         .id;
   });
-  m.def_static("cross_entropy",
-               [](Trace& t, Id x, Id w, Id targets) { return cross_entropy(t.tensor(x), t.tensor(w), t.tensor(targets)).id; });
+  m.def_static("cross_entropy", [](Trace& t, Id x, Id w, Id targets, double softcap) {
+    return cross_entropy(t.tensor(x), t.tensor(w), t.tensor(targets), softcap).id;
+  });
 }
 
 void bind_experts(Face& m) {

@@ -18,6 +18,7 @@ from meshwright.data.tokenizer import Tokenizer
 from meshwright.model import Model
 
 OnText = Callable[[int, str], None]
+OnEnd = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Generator:
         attention_mask: Any = None,
         return_details: bool = False,
         on_text: OnText | None = None,
+        on_end: OnEnd | None = None,
     ) -> Any:
         """New tokens only, in the form that the prompts have: strings, lists of token ids, or a 2-D integer array (padded).
 
@@ -70,7 +72,7 @@ class Generator:
         `eos_token_id=None` never stops before `max_new_tokens`. An answer depends on its prompt, the options and the seed, not on the
         prompts beside it; a prompt that stands several times in the list gets different samples. `attention_mask` marks padding of a
         2-D array (left or right); positions count from the first real token. `return_details=True` gives `Generation` objects.
-        `on_text(index, text)` is called with each new piece of text as it is made.
+        `on_text(index, text)` is called with each new piece of text as it is made, `on_end(index)` once when there is no more of it.
 
         Raises:
             UserError: empty prompts, ids outside the vocabulary, a length beyond the model's positions, options out of range,
@@ -90,7 +92,7 @@ class Generator:
         }
         requests = [{**options, "prompt": prompt, "id": random_id} for prompt, random_id in zip(ids, _random_ids(ids), strict=True)]
         continued = ids if form == "text" else [[]] * len(ids)
-        follower = _Follower(self.model.tokenizer, continued, _stops(stop_strings), on_text)
+        follower = _Follower(self.model.tokenizer, continued, _stops(stop_strings), eos, max_new_tokens, on_text, on_end)
         outputs = self._generator.generate(requests, follower if follower.active else None)
         results = [self._result(follower, i, *output) for i, output in enumerate(outputs)]
         if return_details:
@@ -243,15 +245,26 @@ def _random_ids(prompts: list[list[int]]) -> list[int]:
 class _Follower:
     """Decodes token by token: hands out text, finds stop strings. `continued`: the tokens before each text that it goes on from."""
 
-    def __init__(self, tokenizer: Tokenizer | None, continued: list[list[int]], stops: list[str], on_text: OnText | None) -> None:
-        if (stops or on_text) and tokenizer is None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer | None,
+        continued: list[list[int]],
+        stops: list[str],
+        eos: list[int],
+        max_new_tokens: int,
+        on_text: OnText | None,
+        on_end: OnEnd | None,
+    ) -> None:
+        self.active = bool(stops or on_text or on_end)
+        if self.active and tokenizer is None:
             raise UserError("generate: stop strings and streaming need a tokenizer; set model.tokenizer")
-        self._tokenizer, self._stops, self._on_text = tokenizer, stops, on_text
+        self._tokenizer, self._stops, self._eos, self._most = tokenizer, stops, set(eos), max_new_tokens
+        self._on_text, self._on_end = on_text, on_end
         self._continued = continued
         self._ids: list[list[int]] = [[] for _ in continued]
         self._given = [0] * len(continued)
+        self._ended = [False] * len(continued)
         self._cut: dict[int, str] = {}
-        self.active = bool(stops or on_text)
 
     def __call__(self, index: int, token: int) -> bool:
         self._ids[index].append(token)
@@ -259,12 +272,10 @@ class _Follower:
         end = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=-1)
         if end >= 0:
             text = self._cut[index] = text[:end]
-        if self._on_text is not None:
-            # A character may need several tokens; what could still become a stop string waits too.
-            ready = text if end >= 0 else self._settled(text)
-            if len(ready) > self._given[index]:
-                self._on_text(index, ready[self._given[index] :])
-                self._given[index] = len(ready)
+        if end >= 0 or token in self._eos or len(self._ids[index]) >= self._most:
+            self._finish(index, text)
+        else:
+            self._hand_out(index, self._settled(text))
         return end >= 0
 
     def _decode(self, index: int, ids: list[int]) -> str:
@@ -272,6 +283,18 @@ class _Follower:
         before = self._continued[index]
         return self._tokenizer.decode_after(before, ids) if before else self._tokenizer.decode(ids)
 
+    def _hand_out(self, index: int, text: str) -> None:
+        if self._on_text is not None and len(text) > self._given[index]:
+            self._on_text(index, text[self._given[index] :])
+            self._given[index] = len(text)
+
+    def _finish(self, index: int, text: str) -> None:
+        self._hand_out(index, text)
+        if self._on_end is not None and not self._ended[index]:
+            self._on_end(index)
+        self._ended[index] = True
+
+    # A character may need several tokens; what could still become a stop string waits too.
     def _settled(self, text: str) -> str:
         if text.endswith("�"):
             text = text.rstrip("�")
@@ -282,6 +305,5 @@ class _Follower:
         if self._tokenizer is None:
             return None
         text = self._cut[index] if index in self._cut else self._decode(index, ids)
-        if self._on_text is not None and len(text) > self._given[index]:
-            self._on_text(index, text[self._given[index] :])
+        self._finish(index, text)
         return text

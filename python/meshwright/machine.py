@@ -73,12 +73,24 @@ def cached_peaks(threads: int = 0) -> dict[str, float] | None:
         return None
 
 
-def measured_peaks(threads: int = 0, fresh: bool = False, bandwidth: bool = False) -> dict[str, float]:
-    """As cached_peaks; what is missing (or everything, when `fresh`) is measured in about half a second and remembered."""
+_measured_here: set[int] = set()
+"""Numbers of threads whose peaks this process has measured."""
+_fastest: dict[tuple[int, str], float] = {}
+"""The rates that asked for another measurement."""
+
+
+def measured_peaks(threads: int = 0, fresh: bool = False, bandwidth: bool = False, again: bool = False) -> dict[str, float]:
+    """As cached_peaks; what is missing (or everything, when `fresh`) is measured in about half a second and remembered.
+
+    The machine may have been busy when they were measured, so each process measures the FLOP/s once more (and `again` when asked), and
+    the larger ones stay. `fresh` forgets the old ones.
+    """
     known = {} if fresh else dict(cached_peaks(threads) or {})
     found = dict(known)
-    if "float32" not in known:
-        found |= _core.measure_peak_flops(threads)
+    if fresh or again or threads not in _measured_here:
+        _measured_here.add(threads)
+        for name, value in _core.measure_peak_flops(threads).items():
+            found[name] = max(value, known.get(name, 0.0))
     if bandwidth and "read_bytes" not in known:
         found["read_bytes"] = _core.measure_read_bandwidth(threads)
     if found != known:
@@ -92,6 +104,21 @@ def peak_flops(peaks: dict[str, float] | None, dtype: str) -> float | None:
     if peaks is None:
         return None
     return (peaks["bfloat16"] if dtype == "bfloat16" else 0.0) or peaks["float32"]
+
+
+def share_of_peak(flops_per_second: float, dtype: str, threads: int = 0) -> float | None:
+    """A rate as a share of the measured peak of its compute dtype; None where none was measured.
+
+    A rate above the peak says that the peak was measured too low: it is measured again, and the larger one stays.
+    """
+    peak = peak_flops(cached_peaks(threads), dtype)
+    if peak is None:
+        return None
+    asked = _fastest.get((threads, dtype), 0.0)
+    if flops_per_second > peak and flops_per_second > 1.02 * asked:
+        _fastest[threads, dtype] = flops_per_second
+        peak = peak_flops(measured_peaks(threads, again=True), dtype) or peak
+    return flops_per_second / peak
 
 
 def _remember(key: str, peaks: dict[str, float]) -> None:

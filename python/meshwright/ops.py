@@ -183,6 +183,11 @@ def gated_activation(gate: Tensor, up: Tensor, kind: str = "silu") -> Tensor:
     return _one("gated_activation", gate, up, kind)
 
 
+def clamped_swiglu(gate: Tensor, up: Tensor, limit: float = 7.0, alpha: float = 1.702) -> Tensor:
+    """(clip(up, -limit, limit) + 1) g sigmoid(alpha g) with g = minimum(gate, limit), as in GPT-OSS."""
+    return _one("clamped_swiglu", gate, up, float(limit), float(alpha))
+
+
 # ---- sums ----
 
 
@@ -285,8 +290,13 @@ def scatter_rows(x: Tensor, ids: Tensor, dim: str, rows: int) -> Tensor:
 # ---- parts of a model ----
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-5, offset_one: bool = False) -> Tensor:
-    """weight * x / sqrt(mean(x^2) + eps) over the weight's one dim (arXiv:1910.07467); offset_one: (1 + weight)."""
+def rms_norm(x: Tensor, weight: Tensor | str, eps: float = 1e-5, offset_one: bool = False) -> Tensor:
+    """weight * x / sqrt(mean(x^2) + eps) over the weight's one dim (arXiv:1910.07467); offset_one: (1 + weight). The name of a dim in
+    place of the weight: x / sqrt(mean(x^2) + eps) over that dim."""
+    if isinstance(weight, str):
+        if offset_one:
+            raise UserError("rms_norm: offset_one adds 1 to a weight; found the name of a dim in its place")
+        return _one("rms_norm_of_dim", x, weight, float(eps))
     return _one("rms_norm", x, weight, float(eps), offset_one)
 
 
@@ -305,9 +315,13 @@ def rope(
     low_freq_factor: float = 1.0,
     high_freq_factor: float = 4.0,
     original_positions: int = 8192,
+    beta_fast: float = 32.0,
+    beta_slow: float = 1.0,
+    truncate: bool = True,
+    attention_factor: float = 1.0,
 ) -> Tensor:
     """Rotates pairs along x's innermost dim by positions * frequency (arXiv:2104.09864). pairing: "half" or "interleaved";
-    scaling: "none", "linear" or "llama3"."""
+    scaling: "none", "linear", "llama3" or "yarn" (arXiv:2309.00071); attention_factor multiplies cosine and sine."""
     settings = {
         "theta": theta,
         "pairing": pairing,
@@ -316,6 +330,10 @@ def rope(
         "low_freq_factor": low_freq_factor,
         "high_freq_factor": high_freq_factor,
         "original_positions": original_positions,
+        "beta_fast": beta_fast,
+        "beta_slow": beta_slow,
+        "truncate": truncate,
+        "attention_factor": attention_factor,
     }
     return _one("rope", x, positions, settings)
 
@@ -351,10 +369,10 @@ def cached_attention(
     return _one("cached_attention", q, k_cache, v_cache, slots, positions, factor, window)
 
 
-def cross_entropy(x: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, softcap: float = 0.0) -> Tensor:
     """-log softmax(x weight^T)[target] per token, float32, 0 where the target is negative: x[.., embed], weight[vocab, embed],
-    targets int32[..]. tokens x vocab is never held."""
-    return _one("cross_entropy", x, weight, targets)
+    targets int32[..]. tokens x vocab is never held. softcap > 0 (Gemma 2): logits are softcap * tanh(x weight^T / softcap)."""
+    return _one("cross_entropy", x, weight, targets, float(softcap))
 
 
 # ---- mixtures of experts: indices int32[TOKENS.., top_k] hold each token's experts; expert_rows counts TOKENS times top_k ----

@@ -17,7 +17,7 @@ from meshwright._core import UserError
 from meshwright.batch import adapt
 from meshwright.checkpoints import check_place, settings_of, small_files
 from meshwright.losses import Losses
-from meshwright.machine import cached_peaks, measured_peaks, peak_flops
+from meshwright.machine import measured_peaks, share_of_peak
 from meshwright.mesh import Mesh, core_rules, mesh_axes
 from meshwright.model import Model
 from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
@@ -178,7 +178,7 @@ class Trainer:
             tokens=self._tokens,
             tokens_per_second=fields.tokens / seconds,
             tflops=flops / seconds / 1e12,
-            mfu=_share_of_peak(flops / seconds, self._dtype),
+            mfu=share_of_peak(flops / seconds, self._dtype),
             step_seconds=seconds,
             peak_bytes=self._peak_bytes,
             terms={name: values[0] for name, values in more.items() if not name.startswith(EXPERT_LOAD)},
@@ -453,8 +453,3 @@ def _json_of(state: Mapping[str, Any]) -> str:
 
 def _exp(x: float) -> float:
     return math.exp(x) if x < 700 else math.inf
-
-
-def _share_of_peak(flops_per_second: float, dtype: str) -> float | None:
-    peak = peak_flops(cached_peaks(), dtype)
-    return None if peak is None else flops_per_second / peak

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -19,9 +20,13 @@ WORDS = "the quick brown fox jumps over the lazy dog while seven wizards quietly
 PROMPTS = ["the quick brown", "seven wizards", "naïve café"]
 
 
-def meshwright(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def command_line(*arguments: str) -> tuple[list[str], dict[str, str]]:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "meshwright.cli.main", *arguments]
+    return [sys.executable, "-m", "meshwright.cli.main", *arguments], environment
+
+
+def meshwright(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command, environment = command_line(*arguments)
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -46,6 +51,23 @@ def place(tmp_path_factory):
     shown = succeed(*train, cwd=place)
     assert "meshwright generate run" in shown
     return place
+
+
+def on_a_terminal(*arguments: str, cwd: Path) -> str:
+    """What a terminal shows."""
+    ours, theirs = pty.openpty()
+    command, environment = command_line(*arguments)
+    with subprocess.Popen(command, cwd=cwd, env=environment, stdout=theirs, stderr=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 4096):
+                shown += piece
+        except OSError:  # how Linux says that the other end is closed
+            pass
+        os.close(ours)
+    assert process.returncode == 0
+    return shown.decode().replace("\r\n", "\n")
 
 
 def newest(place: Path) -> Path:
@@ -83,6 +105,8 @@ def test_generate(place):
         succeed("generate", "run", "prompt=the", "max_new_tokens=8", "temperature=1", "samples=3", f"seed={seed}", cwd=place)
         for seed in (1, 1)
     ]
+    arguments = ("generate", "run", "prompt=the", "max_new_tokens=8", "temperature=1", "samples=3", "seed=1")
+    assert succeed(*arguments, "stream=true", cwd=place) == on_a_terminal(*arguments, cwd=place) == sampled[0]
     assert sampled[0] == sampled[1] and sampled[0].count("-" * 40) == 2 and len(set(sampled[0].split("-" * 40))) > 1
     result = meshwright("generate", "run", "prompt=the ", "max_new_tokens=1", cwd=place)
     assert result.returncode == 0 and result.stderr.count("ends in a space") == 1

@@ -111,6 +111,35 @@ def test_generate(surface, tmp_path, capsys):
     assert surface.Generator.answer.generate.calls[1] == ((["Once", "Once"],), {"max_new_tokens": 64, "do_sample": False, "seed": 0})
 
 
+def test_generate_streams_when_asked_and_to_a_terminal(surface, tmp_path, capsys, monkeypatch):
+    streamed = []
+
+    def generate(prompts, on_text=None, on_end=None, **options):
+        streamed.append(on_text is not None)
+        if on_text is None:
+            return [" one", " two", " three"]
+        for index, text in ((1, " t"), (0, " o"), (2, " thr")):
+            on_text(index, text)
+        assert capsys.readouterr().out == "a o"
+        on_text(1, "wo"), on_end(1)
+        assert capsys.readouterr().out == ""
+        on_text(0, "ne"), on_end(0)
+        assert capsys.readouterr().out == "ne\n" + "-" * 40 + "\nb two\n" + "-" * 40 + "\nc thr"
+        on_text(2, "ee"), on_end(2)
+        assert capsys.readouterr().out == "ee\n"
+        return [" one", " two", " three"]
+
+    surface.Generator.answer.generate = generate
+    arguments = ["generate", str(tmp_path), 'prompt=["a", "b", "c"]']
+    assert main([*arguments, "stream=true"]) == 0 and capsys.readouterr().out == ""
+    whole = "a one\n" + "-" * 40 + "\nb two\n" + "-" * 40 + "\nc three\n"
+    assert main(arguments) == 0 and capsys.readouterr().out == whole
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert main(arguments) == 0 and capsys.readouterr().out == ""
+    assert main([*arguments, "stream=false"]) == 0 and capsys.readouterr().out == whole
+    assert streamed == [True, False, True, False]
+
+
 def test_generate_without_the_folder(surface, tmp_path, capsys):
     assert main(["generate", str(tmp_path / "none"), "prompt=x"]) == 2
     assert "expected a checkpoint folder, a run folder" in capsys.readouterr().err

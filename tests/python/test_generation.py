@@ -204,16 +204,24 @@ def test_texts_are_the_decoded_tokens(writer):
 @pytest.mark.parametrize("seed", range(6))
 def test_streamed_pieces_make_the_text(writer, seed):
     pieces = {0: "", 1: "", 2: ""}
+    ended = []
 
     def take(index, text):
-        assert text
+        assert text and index not in ended
         pieces[index] += text
 
     prompts = ["the", "naïve café", "def"]
     texts = writer.generate(
-        prompts, max_new_tokens=30, do_sample=True, temperature=1.5, seed=seed, on_text=take, stop_strings=["\n\n", "zz"]
+        prompts,
+        max_new_tokens=30,
+        do_sample=True,
+        temperature=1.5,
+        seed=seed,
+        on_text=take,
+        on_end=ended.append,
+        stop_strings=["\n\n", "zz"],
     )
-    assert list(pieces.values()) == texts
+    assert list(pieces.values()) == texts and sorted(ended) == [0, 1, 2]
     assert all("\n\n" not in text for text in texts)
 
 
@@ -238,6 +246,15 @@ def test_stop_strings_across_tokens(writer):
         crossed += not any(stop in token for token in tokens)
     assert crossed > 0
     assert writer.generate(["the quick"], **options, stop_strings=full[4:7]) == [full[: full.index(full[4:7])]]
+
+
+@pytest.mark.parametrize("eos", [None, "model"])
+def test_every_answer_ends_once(writer, eos):
+    ended = []
+    for count in (0, 1, 20):
+        writer.generate(["the", "fox", "def"], max_new_tokens=count, eos_token_id=eos, on_end=ended.append)
+        assert sorted(ended) == [0, 1, 2]
+        ended.clear()
 
 
 def test_a_callback_that_raises_comes_back_as_it_is(writer):

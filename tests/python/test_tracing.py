@@ -130,6 +130,7 @@ def test_every_function_gives_what_numpy_gives():
             "clip": ops.minimum(ops.maximum(x, -0.5), 0.5),
             "gated": ops.gated_activation(x, x, "relu"),
             "gelu": ops.gelu(x, "tanh"),
+            "clamped": ops.clamped_swiglu(x, x, limit=0.5),
             "constant": ops.constant(3, "int32", batch=2),
             "copy": ops.copy(x),
             "finite": ops.logical_and(ops.is_finite(x), ops.logical_not(ops.logical_or(x > 100, x < -100))),
@@ -164,6 +165,7 @@ def test_every_function_gives_what_numpy_gives():
         "clip": x.clip(-0.5, 0.5),
         "gated": np.maximum(x, 0) * x,
         "gelu": 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+        "clamped": (x.clip(-0.5, 0.5) + 1) * x.clip(max=0.5) / (1 + np.exp(-1.702 * x.clip(max=0.5))),
         "constant": np.full(2, 3),
         "copy": x,
         "finite": np.ones((2, 3, 4)),
@@ -196,6 +198,8 @@ def test_parts_of_a_model():
     x, w, b = numbers(2, 5, 8), numbers(8), numbers(8)
     norm = mw.trace(lambda x, w: ops.rms_norm(x, w, 1e-6), x=f32(batch=2, seq=5, embed=8), w=f32(embed=8))
     check(norm, x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * w, x=x, w=w)
+    bare = mw.trace(lambda x: ops.rms_norm(x, "embed", 1e-6), x=f32(batch=2, seq=5, embed=8))
+    check(bare, x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6), x=x)
     layer = mw.trace(lambda x, w, b: ops.layer_norm(x, w, b), x=f32(batch=2, seq=5, embed=8), w=f32(embed=8), b=f32(embed=8))
     check(layer, (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * w + b, x=x, w=w, b=b)
 
@@ -211,6 +215,9 @@ def test_parts_of_a_model():
     nll = -np.log(np.take_along_axis(softmax(x @ head.T), np.maximum(targets, 0)[..., None], 2))[..., 0] * (targets >= 0)
     specs = dict(x=f32(batch=2, seq=5, embed=8), w=f32(vocab=11, embed=8), t=mw.Spec("int32", batch=2, seq=5))
     check(mw.trace(lambda x, w, t: ops.cross_entropy(x, w, t), **specs), nll, x=x, w=head, t=targets)
+    capped = softmax(2 * np.tanh(x @ head.T / 2))
+    nll = -np.log(np.take_along_axis(capped, np.maximum(targets, 0)[..., None], 2))[..., 0] * (targets >= 0)
+    check(mw.trace(lambda x, w, t: ops.cross_entropy(x, w, t, softcap=2), **specs), nll, x=x, w=head, t=targets)
 
 
 def test_random_numbers_and_updates():

@@ -2,12 +2,18 @@
 //
 //   const Peaks peaks = measure_peaks(isa, pool);   // about a third of a second
 #pragma once
+#include <functional>
+
 #include "base/thread_pool.h"
 #include "exec/cpu/isa.h"
 
 namespace mw {
 
-// FLOP/s of multiply-adds that stay in registers, best of some short runs, on all threads of the pool. bf16: in pairs, 0 where the
+// The largest of several short measurements, of which there are more while they still get better: other processes may hold a
+// processor for a while.
+double largest_of_short_runs(const std::function<double()>& measure);
+
+// FLOP/s of multiply-adds that stay in registers, the largest of short runs, on all threads of the pool. bf16: in pairs, 0 where the
 // instruction set has none.
 double measure_fma_peak(Isa isa, ThreadPool& pool);
 double measure_bf16_peak(Isa isa, ThreadPool& pool);

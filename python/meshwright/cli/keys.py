@@ -271,6 +271,15 @@ KEYS = (
         optional=True,
     ),
     Key("stop", TEXTS, None, "texts that end a continuation", ("generate",), optional=True),
+    Key(
+        "stream",
+        BOOLEAN,
+        None,
+        "print text as it is made; none: when standard output is a terminal",
+        ("generate",),
+        optional=True,
+        changes_result=False,
+    ),
     # Measuring
     Key("explain", TEXT, None, "print the program after this pass, with its collectives", ("plan",), optional=True),
     Key("op", TEXT, "dot", "operation to time: dot, attention, cross_entropy, rms_norm, adamw, ...", ("bench",)),

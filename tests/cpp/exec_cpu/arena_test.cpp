@@ -1,7 +1,9 @@
 #include "exec/cpu/arena.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "exec/cpu/peak.h"
@@ -48,6 +50,24 @@ TEST(peak, figures_are_positive) {
   for (Isa isa : available_isas()) EXPECT(measure_fma_peak(isa, pool) > 1e9);
   EXPECT((measure_bf16_peak(available_isas().back(), pool) > 0) == (available_isas().back() == Isa::kAvx512Bf16));
   EXPECT(measure_read_bandwidth(pool, int64_t{16} << 20) > 1e8);
+}
+
+TEST(peak, a_processor_that_is_held_for_a_while_does_not_lower_it) {
+  const auto measured = [](std::vector<double> rates) {
+    size_t runs = 0;
+    return largest_of_short_runs([&] { return rates[std::min(runs++, rates.size() - 1)]; });
+  };
+  std::vector<double> late(12, 50.0), climbing;
+  late.push_back(100);
+  EXPECT_EQ(measured(late), 100.0);
+  for (int i = 0; i < 60; ++i) climbing.push_back(100 + 2 * i);
+  EXPECT_EQ(measured(climbing), 218.0);
+  size_t runs = 0;
+  largest_of_short_runs([&] { return 7.0 + 1e-3 * static_cast<double>(++runs % 3); });
+  EXPECT(runs < 20);
+  runs = 0;
+  largest_of_short_runs([&] { return static_cast<double>(++runs); });  // it ends
+  EXPECT(runs < 1000);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "arrays.h"
 #include "base/error.h"
+#include "exec_cpu/op_kernel_run.h"
 
 namespace mw {
 namespace {
@@ -108,6 +109,37 @@ TEST(copy, fill_and_iota) {
     iota(pool, i.ints(), 3, 50, 7);
     for (int64_t k = 0; k < i.size(); ++k) EXPECT_EQ(i[k], k / 7 % 50);
   });
+}
+
+TEST(copy, more_dims_than_the_loops_hold_are_an_internal_error) {
+  Array x(DType::kF32, 1), y(DType::kF32, 1);
+  ThreadPool pool(1);
+  CopyCall call{x.data(), DType::kF32, y.data(), DType::kF32, {}, {}, {}, 9};
+  EXPECT_ERROR(InternalError, { strided_copy(pool, Isa::kAvx2, call); }, "copy with 9 dims");
+}
+
+// Reversed, no two dims lie one behind the other; kept in their order, all do.
+TEST(copy, an_op_over_more_separate_dims_than_the_kernel_takes_is_refused) {
+  ThreadPool pool(1);
+  for (const int rank : {8, 9, 12}) {
+    HostArray x{Type{DType::kF32, {}}, {}};
+    std::vector<std::string> reversed;
+    for (int i = 0; i < rank; ++i) {
+      x.type.dims.push_back({"d" + std::to_string(i), i == 0 ? 3 : 2});
+      reversed.insert(reversed.begin(), x.type.dims.back().name);
+    }
+    for (int64_t i = 0; i < x.type.elements(); ++i) x.data.push_back(static_cast<double>(i));
+    const OpRun turned{.op = "reorder", .attributes = {{"order", names(reversed)}}, .operands = {x}};
+    if (rank == 8) {
+      EXPECT(turned.run(Isa::kAvx2, pool)[0].array.data == turned.reference()[0].data);
+    } else {
+      EXPECT_ERROR(
+          UserError, { turned.run(Isa::kAvx2, pool); }, "a copy goes over " + std::to_string(rank) + " dims",
+          "the CPU kernel takes at most 8");
+    }
+    const OpRun kept{.op = "broadcast_to", .attributes = {{"type", to_string(x.type)}}, .operands = {x}};
+    EXPECT(kept.run(Isa::kAvx2, pool)[0].array.data == x.data);
+  }
 }
 
 TEST(copy, unknown_conversion_is_an_internal_error) {

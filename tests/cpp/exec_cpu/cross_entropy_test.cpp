@@ -17,6 +17,7 @@ struct Case {
   double scale;  // of x and w: large ones make exponents that pass the limit
   bool accumulate;
   int64_t offset = 0;
+  float softcap = 0;
 };
 
 struct Results {
@@ -46,6 +47,7 @@ struct Problem {
             .w = {w.data(), t.w, t.embed},
             .targets = targets.data(),
             .vocab_offset = t.offset,
+            .softcap = t.softcap,
             .chunk = t.chunk};
   }
 };
@@ -62,6 +64,7 @@ Results naive(const Problem& p) {
     for (int64_t v = 0; v < t.vocab; ++v) {
       logits[v] = 0;
       for (int64_t d = 0; d < t.embed; ++d) logits[v] += p.x.values[i * (t.embed + 3) + d] * p.w.values[v * t.embed + d];
+      if (t.softcap > 0) logits[v] = t.softcap * std::tanh(logits[v] / t.softcap);
       largest = std::max(largest, logits[v]);
     }
     for (double l : logits) sum += std::exp(l - largest);
@@ -70,7 +73,9 @@ Results naive(const Problem& p) {
     const bool ignored = p.targets[i] < 0;
     r.nll[i] = ignored ? 0.0 : r.lse[i] - r.target_logit[i];
     for (int64_t v = 0; v < t.vocab; ++v) {
-      const double g = p.scale[i] * (std::exp(logits[v] - r.lse[i]) - (p.mine(i) && v == p.targets[i] - t.offset ? 1.0 : 0.0));
+      const double share = t.softcap > 0 ? logits[v] / t.softcap : 0;
+      const double onehot = p.mine(i) && v == p.targets[i] - t.offset ? 1.0 : 0.0;
+      const double g = p.scale[i] * (std::exp(logits[v] - r.lse[i]) - onehot) * (1 - share * share);
       for (int64_t d = 0; d < t.embed; ++d) {
         r.dx[i * t.embed + d] += g * p.w.values[v * t.embed + d];
         r.dw[v * t.embed + d] += g * p.x.values[i * (t.embed + 3) + d];
@@ -115,16 +120,26 @@ Results gradients(const Problem& p, Isa isa, int threads, const float* lse_in) {
 
 std::string describe(const Case& t, Isa isa, const char* what) {
   return concat_text("cross_entropy ", what, " ", isa_name(isa), " tokens ", t.tokens, " vocab ", t.vocab, " embed ", t.embed, " chunk ",
-                     t.chunk, " ", dtype_name(t.x), " ", dtype_name(t.w), " scale ", t.scale, " offset ", t.offset);
+                     t.chunk, " ", dtype_name(t.x), " ", dtype_name(t.w), " scale ", t.scale, " offset ", t.offset, " softcap ", t.softcap);
 }
 
 const Case kCases[] = {
-    {40, 300, 48, 16, kF32, kF32, kF32, 1, false},    {37, 2500, 33, 20, kF32, kF32, kF32, 1, true},
-    {1, 2, 1, 4, kF32, kF32, kF32, 1, false},         {70, 131, 64, 512, kF32, kF32, kBF16, 1, false},
+    {40, 300, 48, 16, kF32, kF32, kF32, 1, false},
+    {37, 2500, 33, 20, kF32, kF32, kF32, 1, true},
+    {1, 2, 1, 4, kF32, kF32, kF32, 1, false},
+    {70, 131, 64, 512, kF32, kF32, kBF16, 1, false},
     {21, 140, 40, 8, kF32, kF32, kF32, 6, false},  // exponents beyond the limit
-    {33, 2200, 32, 17, kBF16, kBF16, kF32, 1, false}, {29, 301, 37, 512, kBF16, kBF16, kBF16, 1, true},
-    {21, 141, 40, 9, kBF16, kBF16, kF32, 6, false},   {25, 200, 30, 10, kBF16, kF32, kF32, 1, false},
-    {25, 200, 32, 10, kF32, kBF16, kBF16, 1, false},  {40, 300, 48, 64, kF32, kF32, kF32, 1, false, 20},  // a shard of a larger vocabulary
+    {33, 2200, 32, 17, kBF16, kBF16, kF32, 1, false},
+    {29, 301, 37, 512, kBF16, kBF16, kBF16, 1, true},
+    {21, 141, 40, 9, kBF16, kBF16, kF32, 6, false},
+    {25, 200, 30, 10, kBF16, kF32, kF32, 1, false},
+    {25, 200, 32, 10, kF32, kBF16, kBF16, 1, false},
+    {40, 300, 48, 64, kF32, kF32, kF32, 1, false, 20},  // a shard of a larger vocabulary
+    {40, 300, 48, 16, kF32, kF32, kF32, 1, false, 0, 3},
+    {37, 2500, 33, 20, kF32, kF32, kBF16, 2, true, 20, 5},
+    {21, 140, 40, 8, kF32, kF32, kF32, 6, false, 0, 40},  // capped beyond the exponents' limit
+    {29, 301, 37, 512, kBF16, kBF16, kF32, 1, true, 0, 4},
+    {1, 2, 1, 4, kF32, kBF16, kF32, 1, false, 0, 30},
 };
 
 TEST(cross_entropy, equals_naive_loops_at_every_isa) {

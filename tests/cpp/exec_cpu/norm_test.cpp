@@ -118,6 +118,45 @@ void check(bool centered) {
 TEST(norm, rms_forward_and_backward) { check(false); }
 TEST(norm, layer_forward_and_backward) { check(true); }
 
+// A weight of 1 in all but its reading.
+TEST(norm, rms_without_a_weight) {
+  for (DType dtype : {DType::kF32, DType::kBF16}) {
+    const int64_t rows = 70, n = 77;
+    const Array x = random_array(dtype, rows * n, 1), dy = random_array(dtype, rows * n, 2);
+    Array one(dtype, n);
+    for (int64_t i = 0; i < n; ++i) one.set(i, 1);
+    for_each_machine([&](ThreadPool& pool, Isa isa) {
+      Array workspace(DType::kU8, norm_backward_workspace_bytes(rows, n));
+      Array y[2] = {Array(dtype, rows * n), Array(dtype, rows * n)}, dx[2] = {Array(dtype, rows * n), Array(dtype, rows * n)};
+      for (const bool weighted : {false, true}) {
+        const void* const weight = weighted ? one.data() : nullptr;
+        rms_norm(pool, isa,
+                 {.x = x.data(),
+                  .weight = weight,
+                  .y = y[weighted].data(),
+                  .rows = rows,
+                  .n = n,
+                  .dtype = dtype,
+                  .weight_dtype = dtype,
+                  .eps = 1e-5f});
+        rms_norm_backward(pool, isa,
+                          {.x = x.data(),
+                           .weight = weight,
+                           .dy = dy.data(),
+                           .dx = dx[weighted].data(),
+                           .dweight = nullptr,
+                           .rows = rows,
+                           .n = n,
+                           .dtype = dtype,
+                           .weight_dtype = dtype,
+                           .eps = 1e-5f},
+                          weighted ? workspace.data() : nullptr);
+      }
+      EXPECT(y[0].same_bits(y[1]) && dx[0].same_bits(dx[1]));
+    });
+  }
+}
+
 // The rounding of transformers' Llama: normalised, rounded, multiplied, rounded.
 TEST(norm, rms_rounds_before_the_weight) {
   const Array x = random_array(DType::kBF16, 256, 1), w = random_array(DType::kBF16, 256, 2, 1.0);

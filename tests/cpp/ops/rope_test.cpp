@@ -1,4 +1,4 @@
-// The frequencies against those of transformers 5.23 (LlamaRotaryEmbedding.inv_freq), bit by bit.
+// The frequencies against those of transformers 5.23 (LlamaRotaryEmbedding.inv_freq, _compute_yarn_parameters), bit by bit.
 #include "ops/rope.h"
 
 #include "runner.h"
@@ -25,6 +25,19 @@ const std::vector<float> kLlama31{
     0x1.be2188p-18f, 0x1.6b6d0ep-18f, 0x1.280d96p-18f, 0x1.e257p-19f,   0x1.88ec2p-19f,  0x1.4014d2p-19f, 0x1.04be68p-19f, 0x1.a8d01p-20f,
     0x1.5a0f4ep-20f, 0x1.19e8p-20f,   0x1.cb4a9ap-21f, 0x1.76258ep-21f, 0x1.30c94ep-21f, 0x1.f09184p-22f, 0x1.94836p-22f,  0x1.4985fep-22f};
 
+const std::vector<float> kGptOss{
+    0x1p+0f,         0x1.60ca6ap-1f,  0x1.e62d44p-2f,  0x1.4eff54p-2f,  0x1.cda7f4p-3f, 0x1.3e19fap-3f,  0x1.b65f3ep-4f,  0x1.2e0ec8p-4f,
+    0x1.a04328p-5f,  0x1.03bbaap-5f,  0x1.3cc8dep-6f,  0x1.7bd928p-7f,  0x1.bd508p-8f,  0x1.f9fc28p-9f,  0x1.127006p-9f,  0x1.13eefp-10f,
+    0x1.dea878p-12f, 0x1.0f3372p-13f, 0x1.415b8cp-15f, 0x1.badbf8p-16f, 0x1.31265p-16f, 0x1.a485f4p-17f, 0x1.21c258p-17f, 0x1.8f5056p-18f,
+    0x1.132518p-18f, 0x1.7b2c8ep-19f, 0x1.05448ap-19f, 0x1.680cdp-20f,  0x1.f02e5p-21f, 0x1.55e4p-21f,   0x1.d727d6p-22f, 0x1.44a5a6p-22f};
+const std::vector<float> kDeepSeek{
+    0x1p+0f,         0x1.7ff222p-1f,  0x1.1feb34p-1f, 0x1.afd136p-2f,  0x1.43d136p-2f,  0x1.e5a846p-3f,  0x1.6c310ep-3f,  0x1.111aeep-3f,
+    0x1.99999ap-4f,  0x1.33281ap-4f,  0x1.ccab84p-5f, 0x1.3f8b74p-5f,  0x1.b86436p-6f,  0x1.2d1b86p-6f,  0x1.97e506p-7f,  0x1.111aeep-7f,
+    0x1.6872b2p-8f,  0x1.d2e0ccp-9f,  0x1.26d42cp-9f, 0x1.67459ap-10f, 0x1.9e7c6ep-11f, 0x1.b32624p-12f, 0x1.74eea6p-13f, 0x1.17a8e2p-15f,
+    0x1.a36e2ep-16f, 0x1.3a8746p-16f, 0x1.d7b9ep-17f, 0x1.61bea2p-17f, 0x1.094566p-17f, 0x1.8dd9bap-18f, 0x1.2a5884p-18f, 0x1.bf749ep-19f};
+const std::vector<float> kNarrowYarn{0x1p+0f,        0x1.43d136p-2f, 0x1.99999ap-6f,  0x1.030dc6p-7f,
+                                     0x1.47ae14p-9f, 0x1.9e7c7p-11f, 0x1.0624dep-12f, 0x1.4b96cp-14f};
+
 }  // namespace
 
 TEST(ops, rope_frequencies_are_those_of_transformers) {
@@ -32,6 +45,20 @@ TEST(ops, rope_frequencies_are_those_of_transformers) {
   EXPECT(rope_frequencies({.scaling = "linear", .factor = 4}, 16) == kLinear);
   EXPECT(rope_frequencies({.theta = 500000, .scaling = "llama3", .factor = 32}, 64) == kLlama32);
   EXPECT(rope_frequencies({.theta = 500000, .scaling = "llama3", .factor = 8}, 128) == kLlama31);
+}
+
+TEST(ops, yarn_frequencies_and_factors_are_those_of_transformers) {
+  EXPECT(rope_frequencies({.theta = 150000, .scaling = "yarn", .factor = 32, .original_positions = 4096, .truncate = false}, 64) ==
+         kGptOss);
+  EXPECT(rope_frequencies({.scaling = "yarn", .factor = 40, .original_positions = 4096}, 64) == kDeepSeek);
+  EXPECT(rope_frequencies({.scaling = "yarn", .factor = 4, .original_positions = 64, .beta_fast = 2, .beta_slow = 1.9}, 16) == kNarrowYarn);
+  EXPECT_EQ(yarn_attention_factor(32), 1.3465735902799727);
+  EXPECT_EQ(yarn_attention_factor(4), 1.138629436111989);
+  EXPECT_EQ(yarn_attention_factor(0.5), 1.0);
+  EXPECT_EQ(yarn_attention_factor(40, 1, 1), 1.0);
+  EXPECT_EQ(yarn_attention_factor(40, 1, 0.707), 1.0857263992561355);
+  EXPECT_EQ(yarn_attention_factor(40, 1, 0), yarn_mscale(40));
+  EXPECT_NEAR(yarn_mscale(40, 0.707), 1.2608, 1e-4);
 }
 
 TEST(ops, rope_attributes_survive_the_round_trip) {
@@ -45,6 +72,9 @@ TEST(ops, rope_attributes_survive_the_round_trip) {
                             .attention_factor = 1.5,
                             .inverse = true};
   EXPECT(RopeAttributes::from(rope.to_attributes()) == rope);
+  const RopeAttributes yarn{
+      .scaling = "yarn", .factor = 40, .original_positions = 4096, .beta_fast = 16, .beta_slow = 2, .truncate = false};
+  EXPECT(RopeAttributes::from(yarn.to_attributes()) == yarn);
   EXPECT(RopeAttributes::from(RopeAttributes{}.to_attributes()) == RopeAttributes{});
 }
 

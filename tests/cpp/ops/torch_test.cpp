@@ -44,6 +44,8 @@ TEST(ops, norms_follow_torch) {
   EXPECT_NEAR(rms.of(rms_norm(rms.wave("f32[batch=2, seq=3, embed=6]", 1), rms.wave("f32[embed=6]", 2), 1e-6)), 1.2449239169385302, 1e-10);
   const Tensor x = layer.wave("f32[batch=2, seq=3, embed=6]", 1), w = layer.wave("f32[embed=6]", 2), b = layer.wave("f32[embed=6]", 3);
   EXPECT_NEAR(layer.of(layer_norm(x, w, b, 1e-5)), 1.7179993234809967, 1e-10);
+  Digest bare;
+  EXPECT_NEAR(bare.of(rms_norm(bare.wave("f32[batch=2, seq=3, embed=6]", 1), "embed", 1e-6)), 2.9214221343503377, 1e-10);
 }
 
 TEST(ops, gated_activations_follow_torch) {
@@ -53,6 +55,12 @@ TEST(ops, gated_activations_follow_torch) {
     Digest d;
     EXPECT_NEAR(d.of(gated_activation(d.wave("f32[seq=2, mlp=5]", 1, 2), d.wave("f32[seq=2, mlp=5]", 2), kind)), value, 1e-10);
   }
+}
+
+TEST(ops, clamped_swiglu_follows_gpt_oss) {
+  Digest d;
+  const Tensor gate = d.wave("f32[seq=2, mlp=5]", 1, 4), up = d.wave("f32[seq=2, mlp=5]", 2, 4);
+  EXPECT_NEAR(d.of(gated_activation(gate, up, ClampedSwiglu{.limit = 2.5})), 3.522094297389564, 1e-10);
 }
 
 TEST(ops, attention_follows_torch) {
@@ -76,6 +84,9 @@ TEST(ops, cross_entropy_follows_torch) {
   Digest d;
   const Tensor x = d.wave("f32[batch=2, seq=3, embed=4]", 1), w = d.wave("f32[vocab=7, embed=4]", 2);
   EXPECT_NEAR(d.of(cross_entropy(x, w, d.integers("i32[batch=2, seq=3]", {0, 6, -100, 3, -100, 2}))), -0.39571406777258067, 1e-10);
+  Digest c;
+  const Tensor z = c.wave("f32[batch=2, seq=3, embed=4]", 1), v = c.wave("f32[vocab=7, embed=4]", 2);
+  EXPECT_NEAR(c.of(cross_entropy(z, v, c.integers("i32[batch=2, seq=3]", {0, 6, -100, 3, -100, 2}), 1.5)), -0.16891756230240706, 1e-10);
 }
 
 }  // namespace mw::testing

@@ -15,20 +15,19 @@ constexpr int64_t kSquare = 32;  // side of a transposed block
 // The loops of a copy, outermost first; the last has the smallest destination stride.
 struct Loops {
   int rank = 0;
-  std::array<int64_t, kMaxCopyDims> sizes, source, destination;
+  std::array<int64_t, kMaxCopyDims> sizes{}, source{}, destination{};
 
   explicit Loops(const CopyCall& call) {
     MW_CHECK(call.rank >= 0 && call.rank <= kMaxCopyDims, "copy with ", call.rank, " dims");
-    std::array<int, kMaxCopyDims> order;
+    // Stable insertion by falling destination stride.
+    std::array<int, kMaxCopyDims> order{};
     int dims = 0;
     for (int dim = 0; dim < call.rank; ++dim) {
-      if (call.sizes[dim] != 1) order[dims++] = dim;
+      if (call.sizes[dim] == 1) continue;
+      int at = dims++;
+      for (; at > 0 && call.destination_strides[order[at - 1]] < call.destination_strides[dim]; --at) order[at] = order[at - 1];
+      order[at] = dim;
     }
-    // std::stable_sort would allocate.
-    std::sort(order.begin(), order.begin() + dims, [&](int a, int b) {
-      const int64_t step_a = call.destination_strides[a], step_b = call.destination_strides[b];
-      return step_a != step_b ? step_a > step_b : a < b;
-    });
     for (int i = 0; i < dims; ++i) {
       const int64_t size = call.sizes[order[i]], from = call.source_strides[order[i]], to = call.destination_strides[order[i]];
       if (rank > 0 && source[rank - 1] == from * size && destination[rank - 1] == to * size) {

@@ -39,7 +39,7 @@ struct Layout {
   Word word;
   bool copy_w;  // w is not readable in place as f32 lanes: converted or padded block by block
   int64_t chunk, x_words, token_row, embed_row, vocab_tiles;
-  int64_t x_panel, reference, target, sum, partial, e, e_pairs, w_block, w_panel, dx_sum, x_scaled, x_scaled_panel, bytes;
+  int64_t x_panel, reference, target, slope, sum, partial, e, e_pairs, w_block, w_panel, dx_sum, x_scaled, x_scaled_panel, bytes;
 
   Layout(const CrossEntropy& c, CrossEntropyPass pass, Isa isa) {
     const bool pairs = c.x.type == DType::kBF16 && c.w.type == DType::kBF16 && gemm_kernels(isa).has_bf16_pairs;
@@ -60,6 +60,7 @@ struct Layout {
     x_panel = take(true, Panels(chunk).padded() * x_words * 4);
     reference = take(true, token_row * 4);
     target = take(true, token_row * 4);
+    slope = take(c.softcap > 0, token_row * 4);
     sum = take(true, token_row * 4);
     partial = take(true, vocab_tiles * 2 * token_row * 4);
     w_block = take(copy_w, kVocabBlock * embed_row * 4);
@@ -81,6 +82,7 @@ class Run {
         pass_(pass),
         gemm_(gemm_kernels(isa)),
         kernels_(cross_entropy_kernels(isa)),
+        exp_tile_(c.softcap > 0 ? kernels_.exp_capped_tile : kernels_.exp_tile),
         layout_(c, pass, isa),
         base_(static_cast<char*>(workspace)),
         pool_(pool),
@@ -150,18 +152,21 @@ class Run {
     float* reference = floats(layout_.reference);
     std::fill_n(reference, layout_.token_row, 0.0f);
     const auto dot = kernels_.dot[kind_of(c_.x.type)][kind_of(c_.w.type)];
+    const bool logits_wanted = lse == nullptr || c_.softcap > 0;  // of the targets, which the slopes follow from
     pool_.run(ceil_div(tokens_, 64), [&](int64_t group, int) {
-      for (int64_t i = group * 64; i < std::min(tokens_, group * 64 + 64); ++i) {
-        const int64_t token = first_ + i;
-        if (lse != nullptr) {
-          reference[i] = lse[token];
-        } else if (c_.vocab > 0) {
-          reference[i] = dot(x_row(token), mine(token) ? target_row(token) : w_row(0), c_.embed);
-        }
-        if (target_logit != nullptr) target_logit[token] = mine(token) ? reference[i] : 0.0f;
-      }
+      const int64_t begin = group * 64, end = std::min(tokens_, begin + 64);
+      for (int64_t i = begin; i < end && logits_wanted; ++i)
+        reference[i] = dot(x_row(first_ + i), mine(first_ + i) ? target_row(first_ + i) : w_row(0), c_.embed);
+      if (c_.softcap > 0) kernels_.cap(reference + begin, floats(layout_.slope) + begin, end - begin, c_.softcap);
+      if (lse != nullptr) std::copy_n(lse + first_ + begin, end - begin, reference + begin);
+      for (int64_t i = begin; i < end && target_logit != nullptr; ++i) target_logit[first_ + i] = mine(first_ + i) ? reference[i] : 0.0f;
     });
     std::copy_n(reference, tokens_, floats(layout_.target));  // a redo moves the reference
+  }
+
+  // d loss / d x . w_target of token i of the chunk, but for the softmax.
+  float target_scale(const CrossEntropyGradients& g, int64_t i) const {
+    return c_.softcap > 0 ? g.scale[first_ + i] * floats(layout_.slope)[i] : g.scale[first_ + i];
   }
 
   // e for the rows [block, block + 2048) of the vocabulary, and their partial sums and maxima.
@@ -197,7 +202,8 @@ class Run {
               .e_bf16 = nullptr,
               .e_pairs = nullptr,
               .e_row = layout_.token_row,
-              .pair_row = layout_.token_row};
+              .pair_row = layout_.token_row,
+              .softcap = c_.softcap};
     if (pass_ != CrossEntropyPass::kForward) {
       if (pairs_) {
         t.e_bf16 = reinterpret_cast<uint16_t*>(base_ + layout_.e) + v * layout_.token_row + lane;
@@ -206,7 +212,7 @@ class Run {
         t.e_f32 = floats(layout_.e) + v * layout_.token_row + lane;
       }
     }
-    kernels_.exp_tile(t);
+    exp_tile_(t);
   }
 
   // Rows [begin, end) of w in the form dX reads them (and, for a copy, the logits too), while they are near.
@@ -297,7 +303,7 @@ class Run {
     }
   }
 
-  // dX[token] = scale / sum * dx_sum - scale * w[target]; x_scaled = scale / sum * x, as dW's lane operand.
+  // dX[token] = scale / sum * dx_sum - scale * slope * w[target]; x_scaled = scale / sum * x, as dW's lane operand.
   void finish_dx(const CrossEntropyGradients& g) {
     const float* sum = floats(layout_.sum);
     pool_.run(ceil_div(tokens_, 16), [&](int64_t group, int) {
@@ -307,7 +313,7 @@ class Run {
         const float factor = pass_ == CrossEntropyPass::kWithGradients && scale != 0.0f ? scale / sum[i] : scale;
         void* dx = static_cast<char*>(g.dx.data) + token * g.dx.row * dtype_bytes(g.dx.type);
         kernels_.combine[kind_of(g.dx.type)][kind_of(c_.w.type)](dx, floats(layout_.dx_sum) + i * layout_.embed_row, factor,
-                                                                 mine(token) ? target_row(token) : nullptr, scale, c_.embed);
+                                                                 mine(token) ? target_row(token) : nullptr, target_scale(g, i), c_.embed);
         float* x_scaled = floats(layout_.x_scaled) + i * layout_.embed_row;
         kernels_.scale[kind_of(c_.x.type)](x_scaled, x_row(token), factor, c_.embed);
         std::fill(x_scaled + c_.embed, x_scaled + round_up(c_.embed, 16), 0.0f);
@@ -327,7 +333,7 @@ class Run {
     });
   }
 
-  // dW[v, :] (+)= sum over the chunk of e[v, token] * x_scaled[token, :], less scale * x for the tokens whose target is v.
+  // dW[v, :] (+)= sum over the chunk of e[v, token] * x_scaled[token, :], less scale * slope * x for the tokens whose target is v.
   void add_to_dw(const CrossEntropyGradients& g, bool accumulate) {
     LaneOperand x{.data = base_ + (pairs_ ? layout_.x_scaled_panel : layout_.x_scaled), .words = pairs_ ? ceil_div(tokens_, 2) : tokens_};
     if (!pairs_) x.step_bytes = layout_.embed_row * 4;
@@ -346,7 +352,7 @@ class Run {
       for (int64_t token = first_; token < first_ + tokens_; ++token) {
         const int64_t v = c_.targets[token] - c_.vocab_offset;
         if (!mine(token) || v < begin || v >= end) continue;
-        kernels_.subtract[kind_of(c_.x.type)](g.dw + v * g.dw_row, x_row(token), g.scale[token], c_.embed);
+        kernels_.subtract[kind_of(c_.x.type)](g.dw + v * g.dw_row, x_row(token), target_scale(g, token - first_), c_.embed);
       }
     });
   }
@@ -355,6 +361,7 @@ class Run {
   CrossEntropyPass pass_;
   const GemmKernels& gemm_;
   const CrossEntropyKernels& kernels_;
+  void (*exp_tile_)(const ExpTile&);
   Layout layout_;
   char* base_;
   ThreadPool& pool_;
@@ -370,7 +377,7 @@ void check(const CrossEntropy& c) {
       throw UserError(concat_text("cross_entropy: ", name, " is ", dtype_name(type), "; the kernels take f32 and bf16"));
     }
   }
-  MW_CHECK(c.tokens >= 0 && c.vocab > 0 && c.embed > 0 && c.chunk > 0, "cross_entropy sizes");
+  MW_CHECK(c.tokens >= 0 && c.vocab > 0 && c.embed > 0 && c.chunk > 0 && c.softcap >= 0, "cross_entropy sizes");
 }
 
 }  // namespace

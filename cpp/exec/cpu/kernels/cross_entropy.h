@@ -1,5 +1,6 @@
 // Cross-entropy over a vocabulary projection, without ever holding tokens x vocabulary:
 //   logits = x w^T,   nll[t] = log(sum_v exp(logits[t, v])) - logits[t, target[t]]
+// or, with a softcap c > 0 (Gemma 2), logits = c tanh(x w^T / c).
 //
 //   CrossEntropy c{.tokens = 2048, .vocab = 32000, .embed = 768, .x = {x, kF32, 768}, .w = {w, kF32, 768}, .targets = targets};
 //   cross_entropy_forward(c, {.lse = lse, .target_logit = logit}, isa, workspace, pool);
@@ -8,6 +9,7 @@
 // Tokens are taken in chunks. In a chunk the transposed logits pass through the first-level cache; e = exp(logit - reference) is what is
 // kept (vocab x chunk). The reference is the target's logit, so the sum of e is at least 1; a chunk in which an exponent passes +60 is
 // done again with the maxima of those rows. Row factors scale / sum(e) go to dX's rows and to the copy of x that dW is multiplied from.
+// With a softcap, what is kept for the gradients is e (1 - (logit / c)^2).
 // A negative target is none: nll 0, and of the gradient only the log-sum-exp's part stays (scale 0 leaves the token out). With the
 // vocabulary in shards (offset), a target outside [offset, offset + vocab) is some other shard's: target logit 0 and no one-hot term here.
 // Results do not depend on the number of threads; a token's lse does not depend on the chunk.
@@ -37,6 +39,7 @@ struct CrossEntropy {
   RowsIn w;  // [vocab, embed]
   const int32_t* targets;
   int64_t vocab_offset = 0;
+  float softcap = 0;    // 0: none
   int64_t chunk = 512;  // tokens; scratch with gradients is about vocab x chunk x (4 bytes f32, 2 bytes bf16)
 };
 

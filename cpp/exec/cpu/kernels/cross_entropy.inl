@@ -1,21 +1,35 @@
-// Included after vec_*.inl.
+// Included after math.inl.
+// Softcap c: t = tanh(z / c) gives the logit c t and its slope 1 - t^2.
+struct Softcap {
+  Vec cap, inverse;
+  explicit Softcap(float softcap) : cap(set1(softcap)), inverse(set1(1.0f / softcap)) {}
+};
+
+template <bool kCapped>
 void exp_tile(const ExpTile& t) {
+  const Softcap softcap(kCapped ? t.softcap : 1.0f);
+  // e of one vector of logits; its part of the sum and the maximum; what is kept for the gradients.
+  const auto step = [&](const float* logits, Vec reference, Vec& sum, Vec& largest) __attribute__((always_inline)) {
+    Vec x = load(logits), slope = zero();
+    if constexpr (kCapped) {
+      const Vec share = tanh(x * softcap.inverse);
+      x = share * softcap.cap;
+      slope = fnma(share, share, set1(1.0f));
+    }
+    x = sub(x, reference);
+    const Vec e = exp(x);
+    sum = add(sum, e);
+    largest = max(x, largest);
+    return kCapped ? mul(e, slope) : e;
+  };
   for (int lane = 0; lane < t.lanes; lane += kLanes) {
     const Vec reference = load(t.reference + lane);
     Vec sum = load(t.sum + lane), largest = load(t.largest + lane);
     for (int r = 0; r < t.rows; r += 2) {
       const bool two = r + 1 < t.rows;
-      const Vec x0 = sub(load(t.logits + r * 48 + lane), reference);
-      const Vec e0 = exp(x0);
-      sum = add(sum, e0);
-      largest = max(x0, largest);
+      const Vec e0 = step(t.logits + r * 48 + lane, reference, sum, largest);
       Vec e1 = zero();
-      if (two) {
-        const Vec x1 = sub(load(t.logits + (r + 1) * 48 + lane), reference);
-        e1 = exp(x1);
-        sum = add(sum, e1);
-        largest = max(x1, largest);
-      }
+      if (two) e1 = step(t.logits + (r + 1) * 48 + lane, reference, sum, largest);
       if (t.e_f32 != nullptr) {
         store(t.e_f32 + r * t.e_row + lane, e0);
         if (two) store(t.e_f32 + (r + 1) * t.e_row + lane, e1);
@@ -49,6 +63,15 @@ float dot(const void* x, const void* w, int64_t n) {
     sum = fma(load_some(static_cast<const X*>(x) + i, some(i, n)), load_some(static_cast<const W*>(w) + i, some(i, n)), sum);
   }
   return sum_lanes(sum);
+}
+
+void cap(float* logits, float* slopes, int64_t n, float softcap) {
+  const Softcap c(softcap);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const Vec share = tanh(load_some(logits + i, some(i, n)) * c.inverse);
+    store_some(logits + i, share * c.cap, some(i, n));
+    store_some(slopes + i, fnma(share, share, set1(1.0f)), some(i, n));
+  }
 }
 
 template <typename X>

@@ -17,15 +17,18 @@ struct ExpTile {
   uint16_t* e_bf16;   // nullable: [rows][e_row]
   uint32_t* e_pairs;  // nullable: [rows / 2][pair_row] words of two rows; a last odd row is paired with zero
   int64_t e_row, pair_row;
+  float softcap;  // of exp_capped_tile: logit = softcap tanh(logits / softcap)
 };
 
 enum FloatKind { kFloat32 = 0, kBFloat16 = 1 };
 
 struct CrossEntropyKernels {
   void (*exp_tile)(const ExpTile&);
-  float (*dot[2][2])(const void* x, const void* w, int64_t n);                                            // [kind of x][kind of w]
-  void (*scale[2])(float* y, const void* x, float scale, int64_t n);                                      // y = scale * x
-  void (*subtract[2])(float* y, const void* x, float scale, int64_t n);                                   // y -= scale * x
+  void (*exp_capped_tile)(const ExpTile&);  // what is kept is e (1 - (logit / softcap)^2); sums and maxima are of e and logit
+  void (*cap)(float* logits, float* slopes, int64_t n, float softcap);   // logits in place; slopes = 1 - (capped / softcap)^2
+  float (*dot[2][2])(const void* x, const void* w, int64_t n);           // [kind of x][kind of w]
+  void (*scale[2])(float* y, const void* x, float scale, int64_t n);     // y = scale * x
+  void (*subtract[2])(float* y, const void* x, float scale, int64_t n);  // y -= scale * x
   void (*combine[2][2])(void* y, const float* sum, float factor, const void* w, float scale, int64_t n);  // y = factor * sum - scale * w
 };
 

@@ -45,4 +45,17 @@ void gated_activation_backward(ThreadPool& pool, Isa isa, Activation activation,
   });
 }
 
+void clamped_swiglu(ThreadPool& pool, Isa isa, SwigluClamp clamp, DType dtype, const void* gate, const void* up, void* y, int64_t count) {
+  const auto kernel = kernels_of(isa).clamped[is_bf16(dtype)];
+  for_each_tile(pool, count, dtype, [&](int64_t skip, int64_t some) { kernel(clamp, at(gate, skip), at(up, skip), at(y, skip), some); });
+}
+
+void clamped_swiglu_backward(ThreadPool& pool, Isa isa, SwigluClamp clamp, DType dtype, const void* gate, const void* up, const void* dy,
+                             void* dgate, void* dup, int64_t count) {
+  const auto kernel = kernels_of(isa).clamped_backward[is_bf16(dtype)];
+  for_each_tile(pool, count, dtype, [&](int64_t skip, int64_t some) {
+    kernel(clamp, at(gate, skip), at(up, skip), at(dy, skip), at(dgate, skip), at(dup, skip), some);
+  });
+}
+
 }  // namespace mw

@@ -53,6 +53,11 @@ int64_t elements_from(const Type& type, int first) {
   return product;
 }
 
+UserError too_many_loops(std::string_view what, size_t found, size_t most) {
+  return UserError(concat_text(what, " goes over ", found, " dims that do not lie one behind the other; the CPU kernel takes at most ",
+                               most, ", so merge some"));
+}
+
 void expect_kernel_dtype(std::string_view kernel, DType dtype) {
   if (dtype == DType::kF32 || dtype == DType::kBF16) return;
   throw UserError(std::string(kernel) + " in " + std::string(dtype_name(dtype)) + ": the CPU kernel computes with f32 and bf16");

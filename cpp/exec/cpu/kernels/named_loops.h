@@ -4,6 +4,7 @@
 //   joined(...)                                         neighbours that every array walks evenly become one loop
 #pragma once
 #include <array>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -34,11 +35,13 @@ struct AlongDim {
 // Elements that follow each other in `type` at and behind dim number `first`.
 int64_t elements_from(const Type& type, int first);
 
-// For fixed-size call structs.
+UserError too_many_loops(std::string_view what, size_t found, size_t most);
+
+// For fixed-size call structs. UserError for more loops than the kernel takes.
 template <size_t n>
 std::array<int64_t, n> padded_to(const std::vector<int64_t>& values, const char* what) {
   std::array<int64_t, n> result{};
-  MW_CHECK(values.size() <= n, what, " has ", values.size(), " loops; the kernel takes ", n);
+  if (values.size() > n) throw too_many_loops(what, values.size(), n);
   for (size_t i = 0; i < values.size(); ++i) result[i] = values[i];
   return result;
 }

@@ -20,6 +20,8 @@ int is_bf16(DType dtype) {
   return dtype == DType::kBF16;
 }
 
+int weight_kind(const void* weight, DType dtype) { return weight == nullptr ? 2 : is_bf16(dtype); }
+
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Rows of one partial sum: a function of the shape alone.
@@ -38,11 +40,12 @@ void run_backward(ThreadPool& pool, const NormKernels& kernels, NormKernels::Bac
                   void* workspace) {
   const int64_t per_tile = rows_per_partial(call.rows, call.n), tiles = std::max<int64_t>(1, num_partials(call.rows, call.n));
   float* const dw = static_cast<float*>(workspace);
-  float* const db = dw + tiles * call.n;
+  float* const db = call.dbias != nullptr ? dw + tiles * call.n : nullptr;
   pool.run(tiles, [&](int64_t tile, int) {
     kernel(call, tile * per_tile, std::min(call.rows, (tile + 1) * per_tile), call.dweight != nullptr ? dw + tile * call.n : nullptr,
-           call.dbias != nullptr ? db + tile * call.n : nullptr);
+           db != nullptr ? db + tile * call.n : nullptr);
   });
+  if (call.dweight == nullptr && call.dbias == nullptr) return;
   constexpr int64_t kColumns = 1024;
   pool.run(ceil_div(call.n, kColumns), [&](int64_t tile, int) {
     const int64_t first = tile * kColumns, count = std::min(kColumns, call.n - first), skip = first * dtype_bytes(call.dweight_dtype);
@@ -56,7 +59,7 @@ void run_backward(ThreadPool& pool, const NormKernels& kernels, NormKernels::Bac
 }  // namespace
 
 void rms_norm(ThreadPool& pool, Isa isa, const NormCall& call) {
-  run_forward(pool, norm_kernels(isa).rms[is_bf16(call.dtype)][is_bf16(call.weight_dtype)], call);
+  run_forward(pool, norm_kernels(isa).rms[is_bf16(call.dtype)][weight_kind(call.weight, call.weight_dtype)], call);
 }
 void layer_norm(ThreadPool& pool, Isa isa, const NormCall& call) {
   run_forward(pool, norm_kernels(isa).layer[is_bf16(call.dtype)][is_bf16(call.weight_dtype)], call);
@@ -68,7 +71,8 @@ void rms_norm_backward(ThreadPool& pool, Isa isa, const NormGradientCall& call, 
   const NormKernels& kernels = norm_kernels(isa);
   is_bf16(call.dweight_dtype);
   MW_CHECK(call.dbias == nullptr, "rms_norm has no bias");
-  run_backward(pool, kernels, kernels.rms_backward[is_bf16(call.dtype)][is_bf16(call.weight_dtype)], call, workspace);
+  MW_CHECK(call.weight != nullptr || call.dweight == nullptr, "rms_norm without a weight has no gradient of one");
+  run_backward(pool, kernels, kernels.rms_backward[is_bf16(call.dtype)][weight_kind(call.weight, call.weight_dtype)], call, workspace);
 }
 void layer_norm_backward(ThreadPool& pool, Isa isa, const NormGradientCall& call, void* workspace) {
   const NormKernels& kernels = norm_kernels(isa);

@@ -28,12 +28,12 @@ struct RowPlaces {
 
 struct NormCall {
   const void* x;
-  const void* weight;          // [n]
+  const void* weight;          // [n]; rms_norm only: null is a weight of 1
   const void* bias = nullptr;  // [n], layer_norm only
   void* y;                     // may be x
   int64_t rows, n;
   DType dtype;         // of x and y: kF32 or kBF16
-  DType weight_dtype;  // of weight and bias
+  DType weight_dtype;  // of weight and bias; of no meaning without a weight
   float eps;
   bool offset_one = false;  // rms_norm only
   RowPlaces x_places = {}, y_places = {};
@@ -41,10 +41,10 @@ struct NormCall {
 
 struct NormGradientCall {
   const void* x;
-  const void* weight;
+  const void* weight;  // as in NormCall
   const void* dy;
   void* dx;               // may be dy or x
-  void* dweight;          // [n]; null: not wanted
+  void* dweight;          // [n]; null: not wanted, or there is no weight
   void* dbias = nullptr;  // [n], layer_norm only
   int64_t rows, n;
   DType dtype;                        // of x, dy, dx

@@ -46,6 +46,14 @@ inline Vec rounded(Vec x) {
     return x;
 }
 
+// Stands for the dtype of a weight that is not there.
+struct NoWeight {};
+inline Vec weight_at(const NoWeight*, int64_t, int64_t) { return set1(1.0f); }
+template <typename W>
+inline Vec weight_at(const W* w, int64_t i, int64_t lanes) {
+  return read(w + i, lanes);
+}
+
 template <typename X, typename W>
 void rms_forward(const NormCall& call, int64_t begin, int64_t end) {
   const W* w = static_cast<const W*>(call.weight);
@@ -54,11 +62,12 @@ void rms_forward(const NormCall& call, int64_t begin, int64_t end) {
     X* y = row_at(static_cast<X*>(call.y), call.y_places, row, call.n);
     const Vec scale = set1(inverse_root(mean_square(x, call.n, 0.0f) + call.eps));
     if (call.offset_one) {
-      each_vector(call.n,
-                  [&](int64_t i, int64_t lanes) { write(y + i, read(x + i, lanes) * scale * (set1(1.0f) + read(w + i, lanes)), lanes); });
+      each_vector(call.n, [&](int64_t i, int64_t lanes) {
+        write(y + i, read(x + i, lanes) * scale * (set1(1.0f) + weight_at(w, i, lanes)), lanes);
+      });
     } else {
       each_vector(call.n,
-                  [&](int64_t i, int64_t lanes) { write(y + i, rounded<X>(read(x + i, lanes) * scale) * read(w + i, lanes), lanes); });
+                  [&](int64_t i, int64_t lanes) { write(y + i, rounded<X>(read(x + i, lanes) * scale) * weight_at(w, i, lanes), lanes); });
     }
   }
 }
@@ -97,7 +106,7 @@ void norm_backward(const NormGradientCall& call, int64_t begin, int64_t end, flo
     const Vec center = set1(mean), scale = set1(inverse_root(mean_square(x, call.n, mean) + call.eps));
     Vec sum_g = zero(), sum_gh = zero();
     each_vector(call.n, [&](int64_t i, int64_t lanes) {
-      const Vec d = read(dy + i, lanes), h = (read(x + i, lanes) - center) * scale, g = d * (read(w + i, lanes) + offset);
+      const Vec d = read(dy + i, lanes), h = (read(x + i, lanes) - center) * scale, g = d * (weight_at(w, i, lanes) + offset);
       sum_g = sum_g + g;
       sum_gh = fma(g, h, sum_gh);  // lanes behind the row: d and so g are 0
       if (dw != nullptr) write(dw + i, fma(d, h, read(dw + i, lanes)), lanes);
@@ -106,7 +115,7 @@ void norm_backward(const NormGradientCall& call, int64_t begin, int64_t end, flo
     const float count = static_cast<float>(call.n);
     const Vec mean_g = set1(kCentered ? sum_lanes(sum_g) / count : 0.0f), mean_gh = set1(sum_lanes(sum_gh) / count);
     each_vector(call.n, [&](int64_t i, int64_t lanes) {
-      const Vec h = (read(x + i, lanes) - center) * scale, g = read(dy + i, lanes) * (read(w + i, lanes) + offset);
+      const Vec h = (read(x + i, lanes) - center) * scale, g = read(dy + i, lanes) * (weight_at(w, i, lanes) + offset);
       write(dx + i, scale * (g - mean_g - h * mean_gh), lanes);
     });
   }
@@ -128,10 +137,11 @@ void add_partials(void* out, DType dtype, const float* partials, int64_t count, 
 }
 
 constexpr NormKernels make_norm_kernels() {
-  return {.rms = {{rms_forward<F32, F32>, rms_forward<F32, Bf16>}, {rms_forward<Bf16, F32>, rms_forward<Bf16, Bf16>}},
+  return {.rms = {{rms_forward<F32, F32>, rms_forward<F32, Bf16>, rms_forward<F32, NoWeight>},
+                  {rms_forward<Bf16, F32>, rms_forward<Bf16, Bf16>, rms_forward<Bf16, NoWeight>}},
           .layer = {{layer_forward<F32, F32>, layer_forward<F32, Bf16>}, {layer_forward<Bf16, F32>, layer_forward<Bf16, Bf16>}},
-          .rms_backward = {{norm_backward<false, F32, F32>, norm_backward<false, F32, Bf16>},
-                           {norm_backward<false, Bf16, F32>, norm_backward<false, Bf16, Bf16>}},
+          .rms_backward = {{norm_backward<false, F32, F32>, norm_backward<false, F32, Bf16>, norm_backward<false, F32, NoWeight>},
+                           {norm_backward<false, Bf16, F32>, norm_backward<false, Bf16, Bf16>, norm_backward<false, Bf16, NoWeight>}},
           .layer_backward = {{norm_backward<true, F32, F32>, norm_backward<true, F32, Bf16>},
                              {norm_backward<true, Bf16, F32>, norm_backward<true, Bf16, Bf16>}},
           .add_partials = add_partials};

@@ -42,6 +42,7 @@ struct Projection {
     call.x = {nullptr, x.dtype(), x.row()};
     call.w = {nullptr, w.dtype(), w.row()};
     call.targets = nullptr;
+    call.softcap = static_cast<float>(s.attributes->number_or("softcap", 0));
     if (!s.attributes->names_or_empty("offsets").empty()) offset_operand = static_cast<int>(s.operands.size()) - 1;
   }
   CrossEntropy bind(const KernelRun& r) const {

@@ -15,9 +15,20 @@ Activation activation_of(const Attributes& attributes) {
   return Activation::kRelu;
 }
 
+bool is_clamped(const Attributes& attributes) { return attributes.text("kind") == "clamped_swiglu"; }
+SwigluClamp clamp_of(const Attributes& attributes) {
+  return {static_cast<float>(attributes.number_or("limit", 7.0)), static_cast<float>(attributes.number_or("alpha", 1.702))};
+}
+
 Kernel make_forward(const Signature& s, const KernelEnvironment& environment) {
   const Type& x = s.operand(0);
   expect_kernel_dtype("gated_activation", x.dtype);
+  if (is_clamped(*s.attributes)) {
+    return {
+        .run = [clamp = clamp_of(*s.attributes), dtype = x.dtype, count = x.elements(), isa = environment.isa](
+                   const KernelRun& r) { clamped_swiglu(r.pool, isa, clamp, dtype, r.operands[0], r.operands[1], r.results[0], count); },
+        .choice = "clamped swiglu"};
+  }
   return {
       .run =
           [activation = activation_of(*s.attributes), dtype = x.dtype, count = x.elements(), isa = environment.isa](const KernelRun& r) {
@@ -29,6 +40,14 @@ Kernel make_forward(const Signature& s, const KernelEnvironment& environment) {
 Kernel make_gradient(const Signature& s, const KernelEnvironment& environment) {
   const Type& x = s.operand(0);
   expect_kernel_dtype("gated_activation_gradient", x.dtype);
+  if (is_clamped(*s.attributes)) {
+    return {.run =
+                [clamp = clamp_of(*s.attributes), dtype = x.dtype, count = x.elements(), isa = environment.isa](const KernelRun& r) {
+                  clamped_swiglu_backward(r.pool, isa, clamp, dtype, r.operands[0], r.operands[1], r.operands[2], r.results[0],
+                                          r.results[1], count);
+                },
+            .choice = "clamped swiglu gradient"};
+  }
   return {
       .run =
           [activation = activation_of(*s.attributes), dtype = x.dtype, count = x.elements(), isa = environment.isa](const KernelRun& r) {
