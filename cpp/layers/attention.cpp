@@ -108,4 +108,24 @@ Tensor self_attention(Tensor x, const AttentionWeights& weights, const Attention
   return weights.out_bias ? out + *weights.out_bias : out;
 }
 
+Tensor self_attention(Tensor x, const FusedAttentionWeights& weights, const AttentionSettings& settings, const Tokens& tokens) {
+  Builder& b = *x.builder;
+  const Scope scope(b, "attention");
+  const std::string layer = b.scope();
+  Tensor query, key, value, context;
+  {
+    const Scope part(b, "qkv");
+    const Tensor all = dot(x, weights.qkv, {"embed"}) + weights.qkv_bias;
+    const auto one = [&](int64_t i) { return merge(slice(all, "qkv", i, 1), {"qkv", "kv_heads"}, "kv_heads"); };
+    query = one(0), key = one(1), value = one(2);
+    query = split(query, "kv_heads", {{"kv_heads", query.size("kv_heads")}, {"q_per_kv", 1}});
+  }
+  {
+    const Scope part(b, "context");
+    context = attend(query, key, value, {}, settings, tokens, layer);
+  }
+  const Scope part(b, "out");
+  return dot(merge(context, {"kv_heads", "q_per_kv"}, "kv_heads"), weights.out, {"kv_heads", "head_dim"}) + weights.out_bias;
+}
+
 }  // namespace mw

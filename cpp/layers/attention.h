@@ -72,6 +72,17 @@ struct AttentionSettings {
 // named after the scope: "cache.layers.3.attention.key".
 Tensor self_attention(Tensor x, const AttentionWeights& weights, const AttentionSettings& settings, const Tokens& tokens);
 
+// Query, key and value in one matrix, every query head with keys of its own (GPT-2).
+struct FusedAttentionWeights {
+  Tensor qkv;       // [embed, qkv=3, kv_heads, head_dim]
+  Tensor qkv_bias;  // [qkv=3, kv_heads, head_dim]
+  Tensor out;       // [kv_heads, head_dim, embed]
+  Tensor out_bias;  // [embed]
+};
+
+// The same, without rotation or norms. Scopes: attention.qkv, .context, .out.
+Tensor self_attention(Tensor x, const FusedAttentionWeights& weights, const AttentionSettings& settings, const Tokens& tokens);
+
 inline constexpr const char* kCachePrefix = "cache.";
 
 // Writes the rows [batch, seq, kv_heads, head_dim] of these tokens to the state `name`; gives the cache with them.

@@ -88,7 +88,8 @@ Tensor moe(Tensor x, const MoeWeights& w, const MoeSettings& settings, std::vect
   const GateAndUp hidden = gate_and_up(rows, w);
   {
     const Scope part(b, "activation");
-    rows.values = gated_activation(hidden.gate, hidden.up, settings.activation);
+    rows.values = settings.activation == "clamped_swiglu" ? gated_activation(hidden.gate, hidden.up, settings.clamped)
+                                                          : gated_activation(hidden.gate, hidden.up, settings.activation);
   }
   {
     const Scope part(b, "down");

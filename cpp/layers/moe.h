@@ -10,6 +10,7 @@
 
 #include "ir/builder.h"
 #include "layers/gated_mlp.h"
+#include "ops/gated_activation.h"
 #include "ops/route.h"
 
 namespace mw {
@@ -30,6 +31,7 @@ struct MoeSettings {
   RouteAttributes route{};
   bool scale_input = false;  // tokens are multiplied by their weight before the expert instead of behind it (Llama 4)
   std::string activation = "silu";
+  ClampedSwiglu clamped{};  // of the activation "clamped_swiglu"
   // Drops choices beyond ceil(capacity_factor * tokens * k / experts) of an expert, in the order of the tokens of the whole batch: their
   // weight is 0. 0: none is dropped.
   double capacity_factor = 0;
