@@ -13,7 +13,7 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find cmake cpp python configs -
 CPP_FILES = $(shell find cpp python tests benchmarks -name '*.cpp' -o -name '*.h')
 CMAKE_PYTHON := -DPython_EXECUTABLE=$(BIN)/python
 
-.PHONY: quickstart install test test-fast bench bench-kernels format lint asan stubs clean
+.PHONY: quickstart install test test-fast bench bench-kernels format lint asan fuzz stubs clean
 
 # Installs, builds, trains a small model on real text and writes text with it.
 quickstart: $(VENV)/installed
@@ -42,6 +42,14 @@ test-fast: $(VENV)/test_requirements
 
 asan: $(VENV)/test_requirements
 	$(BIN)/python tests/run_all.py --jobs $(JOBS) --only asan
+
+# A million damaged files of every format that we read from others, under the sanitizers. FUZZ_CASES=... FUZZ_SEED=... change it.
+FUZZ_CASES ?= 1000000
+FUZZ_SEED ?= 1
+fuzz: $(VENV)/test_requirements
+	PATH=$(BIN):$$PATH cmake --preset asan $(CMAKE_PYTHON)
+	PATH=$(BIN):$$PATH cmake --build --preset asan --parallel $(JOBS) --target meshwright_fuzz
+	set -e; for format in safetensors gguf config; do ./build/asan/meshwright_fuzz $$format $(FUZZ_CASES) $(FUZZ_SEED); done
 
 # The C++ benchmarks, then the comparisons with other frameworks.
 bench: bench-kernels $(VENV)/installed

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -39,6 +40,27 @@ MappedFile::MappedFile(MappedFile&& other) noexcept
 
 MappedFile::~MappedFile() {
   if (begin_) ::munmap(const_cast<std::byte*>(begin_), size_);
+}
+
+void TouchedPages::touch(std::span<const std::byte> part) {
+  constexpr size_t kMostBytes = 8 << 20;
+  if (part.empty()) return;
+  MW_CHECK(part.data() >= mapping_.data() && part.data() + part.size() <= mapping_.data() + mapping_.size(), "pages of other memory");
+  begin_ = begin_ ? std::min(begin_, part.data()) : part.data();
+  end_ = end_ ? std::max(end_, part.data() + part.size()) : part.data() + part.size();
+  num_touched_ += part.size();
+  if (num_touched_ >= kMostBytes || static_cast<size_t>(end_ - begin_) >= kMostBytes) release();
+}
+
+void TouchedPages::release() {
+  if (!begin_) return;
+  const uintptr_t page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const uintptr_t first = reinterpret_cast<uintptr_t>(begin_) / page * page;
+  const uintptr_t last = (reinterpret_cast<uintptr_t>(end_) + page - 1) / page * page;  // a mapping's last page is all its own
+  // A mapping of a file is never dirty here: the pages leave this process and stay in the system's cache.
+  ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  begin_ = end_ = nullptr;
+  num_touched_ = 0;
 }
 
 }  // namespace mw

@@ -114,6 +114,11 @@ const TensorFolder::Place& TensorFolder::place(const std::string& name) const {
 
 const StoredTensor& TensorFolder::tensor(const std::string& name) const { return *place(name).tensor; }
 
+TensorInfo TensorFolder::info(const std::string& name) const {
+  const StoredTensor& stored = tensor(name);
+  return {stored.shape, stored.dtype, dtype_of_stored(stored.dtype)};
+}
+
 const SafetensorsFile& TensorFolder::file_of(const std::string& name) const { return files_[place(name).file]; }
 
 int64_t TensorFolder::num_bytes() const {
@@ -126,7 +131,5 @@ void TensorFolder::read(const std::string& name, const Slice& slice, DType as, v
   const Place& at = place(name);
   files_[at.file].read(*at.tensor, slice, as, to);
 }
-
-void TensorFolder::read(const std::string& name, DType as, void* to) const { read(name, whole(tensor(name).shape), as, to); }
 
 }  // namespace mw

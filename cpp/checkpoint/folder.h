@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "checkpoint/safetensors.h"
+#include "checkpoint/tensor_source.h"
 
 namespace mw {
 
@@ -24,22 +25,22 @@ std::map<std::string, std::string> parse_tensor_index(std::string_view text, std
 // What `<stem>.safetensors.index.json` says: the bytes of all tensors, and which file holds which.
 std::string tensor_index_text(const std::map<std::string, std::string>& weight_map, int64_t total_bytes);
 
-class TensorFolder {
+class TensorFolder : public TensorSource {
  public:
   static TensorFolder open(const std::string& folder, const std::string& stem = "model");
   static TensorFolder open_file(const std::string& path);  // one safetensors file of any name
 
-  const std::string& path() const { return path_; }
-  const std::vector<std::string>& names() const { return names_; }  // sorted
-  bool contains(const std::string& name) const { return places_.contains(name); }
+  const std::string& path() const override { return path_; }
+  const std::vector<std::string>& names() const override { return names_; }
+  bool contains(const std::string& name) const override { return places_.contains(name); }
+  TensorInfo info(const std::string& name) const override;
   const StoredTensor& tensor(const std::string& name) const;  // UserError with the nearest name
   const SafetensorsFile& file_of(const std::string& name) const;
   const std::vector<SafetensorsFile>& files() const { return files_; }
   int64_t num_bytes() const;  // of all tensors
 
-  // See SafetensorsFile::read; any number of threads at once.
-  void read(const std::string& name, const Slice& slice, DType as, void* to) const;
-  void read(const std::string& name, DType as, void* to) const;
+  using TensorSource::read;
+  void read(const std::string& name, const Slice& slice, DType as, void* to) const override;
 
  private:
   struct Place {

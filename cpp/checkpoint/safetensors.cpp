@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/mapped_file.h"
 #include "base/printable.h"
 
 namespace mw {
@@ -20,7 +21,32 @@ namespace {
 
 constexpr int64_t kReleaseBytes = 8 << 20;  // file pages held at most while a tensor is copied
 
+UserError too_short(const std::string& name, size_t size) {
+  return UserError(concat_text(name, ": a safetensors file begins with 8 bytes of header length, this file has ", size, " bytes"));
+}
+
+// Where the data of a file begins: its length field, checked.
+size_t data_begin(std::span<const std::byte> file, const std::string& name) {
+  if (file.size() < 8) throw too_short(name, file.size());
+  uint64_t header_bytes;
+  std::memcpy(&header_bytes, file.data(), 8);
+  if (header_bytes > kMaxSafetensorsHeaderBytes) {
+    throw UserError(concat_text(name, ": its header claims ", header_bytes, " bytes; at most ", kMaxSafetensorsHeaderBytes,
+                                " are allowed (is it a safetensors file?)"));
+  }
+  if (header_bytes > file.size() - 8) {
+    throw UserError(
+        concat_text(name, ": its header claims ", header_bytes, " bytes, but only ", file.size() - 8, " follow (is it truncated?)"));
+  }
+  return 8 + static_cast<size_t>(header_bytes);
+}
+
 }  // namespace
+
+SafetensorsHeader parse_safetensors(std::span<const std::byte> file, std::string_view what) {
+  const size_t begin = data_begin(file, printable(what, 1000));
+  return parse_safetensors_header({reinterpret_cast<const char*>(file.data()) + 8, begin - 8}, file.size() - begin, what);
+}
 
 SafetensorsFile::SafetensorsFile(std::string path, const std::byte* map, size_t map_bytes)
     : path_(std::move(path)), map_(map), map_bytes_(map_bytes) {}
@@ -56,24 +82,15 @@ SafetensorsFile SafetensorsFile::open(const std::string& path) {
   if (stat_error) throw UserError(system_problem(path, "open", stat_error));
   const std::string name = printable(path, 1000);
   if (!regular) throw UserError(name + ": expected a regular file");
-  if (size < 8)
-    throw UserError(concat_text(name, ": a safetensors file begins with 8 bytes of header length, this file has ", size, " bytes"));
+  if (size < 8) throw too_short(name, size);
   if (map_error) throw UserError(system_problem(path, "map", map_error));
 
   SafetensorsFile file(path, static_cast<const std::byte*>(map), size);
-  uint64_t header_bytes;
-  std::memcpy(&header_bytes, map, 8);
-  if (header_bytes > kMaxSafetensorsHeaderBytes) {
-    throw UserError(concat_text(name, ": its header claims ", header_bytes, " bytes; at most ", kMaxSafetensorsHeaderBytes,
-                                " are allowed (is it a safetensors file?)"));
-  }
-  if (header_bytes > size - 8)
-    throw UserError(concat_text(name, ": its header claims ", header_bytes, " bytes, but only ", size - 8, " follow (is it truncated?)"));
-  file.data_begin_ = 8 + static_cast<size_t>(header_bytes);
-  const std::string_view json(reinterpret_cast<const char*>(file.map_) + 8, static_cast<size_t>(header_bytes));
-  file.header_ = parse_safetensors_header(json, size - file.data_begin_, path);
+  file.data_begin_ = data_begin(file.mapping(), name);
+  file.header_ = parse_safetensors(file.mapping(), path);
   for (size_t i = 0; i < file.header_.tensors.size(); ++i) file.index_[file.header_.tensors[i].name] = i;
-  file.release(file.map_, file.map_ + file.data_begin_);
+  TouchedPages pages(file.mapping());
+  pages.touch(file.mapping().first(file.data_begin_));
   return file;
 }
 
@@ -86,15 +103,6 @@ std::span<const std::byte> SafetensorsFile::bytes(const StoredTensor& tensor) co
   return {map_ + data_begin_ + tensor.begin, static_cast<size_t>(tensor.num_bytes())};
 }
 
-void SafetensorsFile::release(const std::byte* begin, const std::byte* end) const {
-  const uintptr_t page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
-  const uintptr_t first = reinterpret_cast<uintptr_t>(begin) / page * page;
-  const uintptr_t last =
-      std::min(reinterpret_cast<uintptr_t>(map_) + map_bytes_, (reinterpret_cast<uintptr_t>(end) + page - 1) / page * page);
-  // A mapping of a file is never dirty here: the pages leave this process and stay in the system's cache.
-  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
-}
-
 void SafetensorsFile::read(const StoredTensor& tensor, const Slice& slice, DType as, void* to) const {
   check_slice(tensor.name, tensor.shape, slice);
   const std::optional<DType> stored = dtype_of_stored(tensor.dtype);
@@ -104,26 +112,16 @@ void SafetensorsFile::read(const StoredTensor& tensor, const Slice& slice, DType
   }
   const std::byte* data = bytes(tensor).data();
   const int64_t from_bytes = dtype_bytes(*stored), to_bytes = dtype_bytes(as);
-  const std::byte* held = nullptr;  // first byte touched since the last release
-  int64_t num_copied = 0;
-  const std::byte* last = nullptr;
+  TouchedPages pages(mapping());
   for_each_run(tensor.shape, slice, [&](int64_t in_tensor, int64_t in_piece, int64_t count) {
     for (int64_t done = 0; done < count;) {
       const int64_t part = std::min(count - done, kReleaseBytes / from_bytes);
       const std::byte* from = data + (in_tensor + done) * from_bytes;
       copy_elements(*stored, from, as, static_cast<std::byte*>(to) + (in_piece + done) * to_bytes, part);
-      if (!held) held = from;
-      last = from + part * from_bytes;
+      pages.touch({from, static_cast<size_t>(part * from_bytes)});
       done += part;
-      num_copied += part * from_bytes;
-      if (last - held >= kReleaseBytes || num_copied >= kReleaseBytes) {
-        release(held, last);
-        held = nullptr;
-        num_copied = 0;
-      }
     }
   });
-  if (held) release(held, last);
 }
 
 }  // namespace mw

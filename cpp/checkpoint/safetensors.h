@@ -46,6 +46,9 @@ struct SafetensorsHeader {
 // `json` is the header's text, `data_bytes` the number of bytes that follow it. UserError names `what`.
 SafetensorsHeader parse_safetensors_header(std::string_view json, uint64_t data_bytes, std::string_view what);
 
+// The header of a whole file's bytes: length field and text are checked too.
+SafetensorsHeader parse_safetensors(std::span<const std::byte> file, std::string_view what);
+
 class SafetensorsFile {
  public:
   static SafetensorsFile open(const std::string& path);
@@ -58,8 +61,9 @@ class SafetensorsFile {
   const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   const StoredTensor* find(const std::string& name) const;  // nullptr when absent
 
-  // The mapped bytes; valid as long as this object. Reading them brings their pages into memory.
+  // The mapped bytes; valid as long as this object. Reading them brings their pages into memory: TouchedPages(mapping()) gives them back.
   std::span<const std::byte> bytes(const StoredTensor& tensor) const;
+  std::span<const std::byte> mapping() const { return {map_, map_bytes_}; }
 
   // Copies a slice, packed in row-major order, into `to`, converted to `as` (float to float; otherwise the dtypes must be equal).
   // Touches only the pages that hold the slice and gives them back, so resident memory grows by the result, not by the file.
@@ -68,8 +72,6 @@ class SafetensorsFile {
 
  private:
   SafetensorsFile(std::string path, const std::byte* map, size_t map_bytes);
-
-  void release(const std::byte* begin, const std::byte* end) const;
 
   std::string path_;
   const std::byte* map_ = nullptr;

@@ -95,15 +95,15 @@ std::thread start_quiet_thread(std::function<void()> body) {
   return thread;
 }
 
-FileDigest write_tensor_file(const std::string& path, const PlannedFile& file, const TensorSource& source) {
+FileDigest write_tensor_file(const std::string& path, const PlannedFile& file, const WriteTensor& write_tensor) {
   SafetensorsWriter writer(path, file.tensors);
   const Sink sink = [&](std::span<const std::byte> bytes) { writer.write(bytes); };
-  for (const TensorSpec& tensor : writer.tensors()) source(file, tensor, sink);
+  for (const TensorSpec& tensor : writer.tensors()) write_tensor(file, tensor, sink);
   return writer.finish();
 }
 
 // One thread per writing rank, each with its files in order.
-FileDigests write_files_by_writer(const SaveRequest& request, const PendingFolder& pending, const TensorSource& source) {
+FileDigests write_files_by_writer(const SaveRequest& request, const PendingFolder& pending, const WriteTensor& write_tensor) {
   std::map<int, std::vector<const PlannedFile*>> files_of;
   for (const PlannedFile& file : request.files) files_of[file.writer].push_back(&file);
   std::mutex mutex;
@@ -114,7 +114,7 @@ FileDigests write_files_by_writer(const SaveRequest& request, const PendingFolde
     threads.push_back(start_quiet_thread([&, files = &files] {
       try {
         for (const PlannedFile* file : *files) {
-          const FileDigest digest = write_tensor_file(path_in(pending, file->path), *file, source);
+          const FileDigest digest = write_tensor_file(path_in(pending, file->path), *file, write_tensor);
           const std::lock_guard lock(mutex);
           digests[file->path] = digest;
         }
@@ -150,10 +150,10 @@ std::string staged_key(const std::string& stem, const std::string& name) { retur
 
 }  // namespace
 
-FileDigests save_now(const SaveRequest& request, const TensorSource& source) {
+FileDigests save_now(const SaveRequest& request, const WriteTensor& write_tensor) {
   return save_folder(request, [&](const PendingFolder& pending) {
     FileDigests digests;
-    for (const PlannedFile& file : request.files) digests[file.path] = write_tensor_file(path_in(pending, file.path), file, source);
+    for (const PlannedFile& file : request.files) digests[file.path] = write_tensor_file(path_in(pending, file.path), file, write_tensor);
     return digests;
   });
 }
@@ -178,7 +178,7 @@ struct CheckpointWriter::State {
 
   void write() {
     try {
-      const TensorSource staged = [this](const PlannedFile& file, const TensorSpec& tensor, const Sink& sink) {
+      const WriteTensor staged = [this](const PlannedFile& file, const TensorSpec& tensor, const Sink& sink) {
         sink({memory.data() + tensors.at(staged_key(file.stem, tensor.name)).offset, static_cast<size_t>(tensor.num_bytes())});
       };
       save_folder(request, [&](const PendingFolder& pending) { return write_files_by_writer(request, pending, staged); });

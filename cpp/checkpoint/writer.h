@@ -39,10 +39,10 @@ struct SaveRequest {
 
 // Hands over the bytes of one tensor, in any number of pieces in row-major order.
 using Sink = std::function<void(std::span<const std::byte>)>;
-using TensorSource = std::function<void(const PlannedFile& file, const TensorSpec& tensor, const Sink& sink)>;
+using WriteTensor = std::function<void(const PlannedFile& file, const TensorSpec& tensor, const Sink& sink)>;
 
 // The same save without staging, in the caller's thread, tensor by tensor (save_pretrained). Returns what the manifest says.
-FileDigests save_now(const SaveRequest& request, const TensorSource& source);
+FileDigests save_now(const SaveRequest& request, const WriteTensor& write_tensor);
 
 // Bytes that begin() takes for these files and keeps for the next save; for the memory plan.
 int64_t staging_bytes(std::span<const PlannedFile> files);

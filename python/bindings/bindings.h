@@ -9,6 +9,7 @@ void bind_base(py::module_& module);
 void bind_ops(py::module_& module);
 void bind_model(py::module_& module);
 void bind_checkpoint(py::module_& module);
+void bind_weights(py::module_& module);
 void bind_data(py::module_& module);
 void bind_planner(py::module_& module);
 void bind_machine(py::module_& module);

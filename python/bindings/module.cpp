@@ -6,6 +6,7 @@ PYBIND11_MODULE(_core, module) {
   mw::bind_ops(module);
   mw::bind_model(module);
   mw::bind_checkpoint(module);
+  mw::bind_weights(module);
   mw::bind_data(module);
   mw::bind_planner(module);
   mw::bind_trace(module);

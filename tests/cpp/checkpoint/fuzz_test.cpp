@@ -3,8 +3,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <random>
-
 #include "base/error.h"
 #include "base/printable.h"
 #include "checkpoint/fixtures.h"
@@ -13,85 +11,11 @@
 #include "checkpoint/safetensors.h"
 #include "checkpoint/safetensors_writer.h"
 #include "checkpoint/trainer_state.h"
+#include "fuzz/mutator.h"
 #include "runner.h"
 
 namespace mw {
 namespace {
-
-class Mutator {
- public:
-  explicit Mutator(uint32_t seed) : random_(seed) {}
-
-  size_t below(size_t n) { return n == 0 ? 0 : random_() % n; }
-
-  std::string mutate(std::string text) {
-    constexpr std::string_view kTokens[] = {"18446744073709551615",
-                                            "9223372036854775808",
-                                            "-1",
-                                            "0",
-                                            "1e999",
-                                            "1.5",
-                                            "null",
-                                            "true",
-                                            "{",
-                                            "}",
-                                            "[",
-                                            "]",
-                                            ",",
-                                            ":",
-                                            "\"",
-                                            "\"\"",
-                                            "[[[[[[[[",
-                                            "{\"a\":",
-                                            "\\u0000",
-                                            "\\ud800",
-                                            "../",
-                                            "\xff",
-                                            "\xc3\xa9",
-                                            "__metadata__",
-                                            "dtype",
-                                            "shape",
-                                            "data_offsets",
-                                            "F32",
-                                            "F4",
-                                            "BF16",
-                                            " ",
-                                            "\n"};
-    for (size_t round = 1 + below(4); round > 0; --round) {
-      const size_t at = below(text.size() + 1), length = below(std::min<size_t>(text.size() - at + 1, 24));
-      switch (below(7)) {
-        case 0:
-          if (at < text.size()) text[at] = static_cast<char>(text[at] ^ (1 << below(8)));
-          break;
-        case 1:
-          text.erase(at, length);
-          break;
-        case 2:
-          text.insert(at, kTokens[below(std::size(kTokens))]);
-          break;
-        case 3:
-          text.replace(at, length, kTokens[below(std::size(kTokens))]);
-          break;
-        case 4:
-          text.insert(below(text.size() + 1), text.substr(at, length));
-          break;
-        case 5:
-          text.resize(below(8) ? text.size() : at);
-          break;
-        default:
-          for (size_t i = at; i < text.size(); ++i) {  // another digit for the next digit
-            if (text[i] < '0' || text[i] > '9') continue;
-            text[i] = static_cast<char>('0' + below(10));
-            break;
-          }
-      }
-    }
-    return text;
-  }
-
- private:
-  std::mt19937 random_;
-};
 
 int64_t peak_resident_bytes() {
   rusage usage{};
@@ -106,7 +30,7 @@ void fuzz(const std::string& valid, int num_rounds, uint32_t seed, Read read) {
   int num_read = 0, num_refused = 0;
   const int64_t before = peak_resident_bytes();
   for (int round = 0; round < num_rounds; ++round) {
-    const std::string text = mutator.mutate(valid);
+    const std::string text = mutator.mutate_text(valid, kSafetensorsWords);
     try {
       read(text);
       ++num_read;
