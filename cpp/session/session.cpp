@@ -44,6 +44,11 @@ bool is_ignored(const std::string& name) {
   return ends("rotary_emb.inv_freq") || ends(".position_ids") || ends("attn.masked_bias");
 }
 
+// Names in the files of the multimodal classes.
+bool is_of_image_encoder(const std::string& name) {
+  return name.starts_with("vision_tower.") || name.starts_with("vision_model.") || name.starts_with("multi_modal_projector.");
+}
+
 }  // namespace
 
 Buffer kept_buffer(const std::string& name, BufferRole role, const Type& global, const Layout& layout) {
@@ -122,17 +127,18 @@ void Session::initialize(uint64_t seed) {
   }
 }
 
-void Session::check_tensors(const TensorFolder& folder) const {
-  std::vector<std::string> wrong;
+// Gives the names that are left over and belong to the image encoder.
+std::vector<std::string> Session::check_tensors(const TensorSource& source) const {
+  std::vector<std::string> wrong, untouched;
   std::set<std::string> copies;
   const auto check = [&](const ParameterSpec& p, const std::string& name) {
-    if (folder.tensor(name).shape != p.hf_shape)
-      wrong.push_back("shape: " + name + " is " + shape_text(folder.tensor(name).shape) + "; expected " + shape_text(p.hf_shape));
+    const Shape shape = source.info(name).shape;
+    if (shape != p.hf_shape) wrong.push_back("shape: " + name + " is " + shape_text(shape) + "; expected " + shape_text(p.hf_shape));
   };
   for (const ParameterSpec& p : parameters_) {
     for (int64_t i = 0; i < p.num_tensors(); ++i) {
       const std::string& name = p.tensor_name(i);
-      if (folder.contains(name)) {
+      if (source.contains(name)) {
         check(p, name);
       } else {
         wrong.push_back("missing: " + name + " " + shape_text(p.hf_shape));
@@ -140,44 +146,50 @@ void Session::check_tensors(const TensorFolder& folder) const {
     }
     for (const TensorCopy& copy : p.copies) {
       copies.insert(copy.name);
-      if (folder.contains(copy.name)) check(p, copy.name);
+      if (source.contains(copy.name)) check(p, copy.name);
     }
   }
-  for (const std::string& name : folder.names()) {
+  for (const std::string& name : source.names()) {
     if (places_.count(name) || copies.count(name) || is_ignored(name)) continue;
-    wrong.push_back("unknown: " + name + " " + shape_text(folder.tensor(name).shape) + did_you_mean(name, tensor_names()));
+    if (config_.vision && is_of_image_encoder(name)) {
+      untouched.push_back(name);
+    } else {
+      wrong.push_back("unknown: " + name + " " + shape_text(source.info(name).shape) + did_you_mean(name, tensor_names()));
+    }
   }
   if (!wrong.empty())
-    throw UserError(folder.path() + " does not hold a " + config_.hf_architecture + " of this configuration:" + listed(wrong));
+    throw UserError(source.path() + " does not hold a " + config_.hf_architecture + " of this configuration:" + listed(wrong));
+  return untouched;
 }
 
 // Copies are read only to be compared.
-void Session::check_copies(const TensorFolder& folder) const {
+void Session::check_copies(const TensorSource& source) const {
   for (const ParameterSpec& p : parameters_) {
     for (const TensorCopy& copy : p.copies) {
-      if (!folder.contains(copy.name)) continue;
+      if (!source.contains(copy.name)) continue;
       std::vector<std::byte> found(static_cast<size_t>(p.type.bytes())), kept(found.size());
-      folder.read(copy.name, p.type.dtype, found.data());
+      source.read(copy.name, p.type.dtype, found.data());
       engine_->read_kept(p.name, kept.data());
       if (found != kept)
-        throw UserError(folder.path() + ": " + copy.name + " differs from " + p.name + ", of which a " + config_.hf_architecture +
+        throw UserError(source.path() + ": " + copy.name + " differs from " + p.name + ", of which a " + config_.hf_architecture +
                         " of this configuration has it as a copy" + (config_.tie_embeddings ? " (tie_word_embeddings is set)" : ""));
     }
   }
 }
 
-void Session::load(const TensorFolder& folder) {
-  check_tensors(folder);
+void Session::load(std::shared_ptr<const TensorSource> source) {
+  untouched_ = check_tensors(*source);
   std::vector<std::byte> values;
   for (const ParameterSpec& p : parameters_) {
     const DType read_as = has_master(p) ? DType::kF32 : p.type.dtype;
     values.resize(static_cast<size_t>(p.tensor_elements() * dtype_bytes(read_as)));
     for (int64_t i = 0; i < p.num_tensors(); ++i) {
-      folder.read(p.tensor_name(i), read_as, values.data());
+      source->read(p.tensor_name(i), read_as, values.data());
       write_tensor(p.tensor_name(i), read_as, values.data());
     }
   }
-  check_copies(folder);
+  check_copies(*source);
+  source_ = std::move(source);
 }
 
 void Session::read_tensor(const std::string& name, DType dtype, void* out, bool master) const {

@@ -2,7 +2,7 @@
 // package share one.
 //
 //   Session session(config, {.dtype = DType::kF32});
-//   session.initialize(seed);                          // or session.load(TensorFolder::open(path))
+//   session.initialize(seed);                          // or session.load(open_weights(path))
 //   session.run_forward(batch);                        // logits
 //   session.rehome({.dtype = DType::kBF16, .mesh = Mesh({{"fsdp", 2}})});   // when a Trainer takes the model
 #pragma once
@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "checkpoint/folder.h"
+#include "checkpoint/tensor_source.h"
 #include "exec/engine.h"
 #include "mesh/rules.h"
 #include "models/parameters.h"
@@ -55,8 +55,12 @@ class Session {
   Engine& engine() { return *engine_; }
 
   void initialize(uint64_t seed);
-  // Weights of a Hugging Face folder. UserError listing the tensors that are missing, unknown or of another shape.
-  void load(const TensorFolder& folder);
+  // Weights of any format, under Hugging Face names. UserError listing the tensors that are missing, unknown or of another shape. Tensors
+  // of an image encoder, which this model does not run, stay where they are; they are written again when the model is saved.
+  void load(std::shared_ptr<const TensorSource> source);
+  // What was loaded last, and the names of those of its tensors that no parameter took.
+  const std::shared_ptr<const TensorSource>& source() const { return source_; }
+  const std::vector<std::string>& untouched() const { return untouched_; }
 
   // One Hugging Face tensor, whole and row-major, converted. With `master`, from the FP32 master when there is one.
   void read_tensor(const std::string& name, DType dtype, void* out, bool master) const;
@@ -103,8 +107,8 @@ class Session {
  private:
   void set_parameters();
   void allocate_parameters();
-  void check_tensors(const TensorFolder& folder) const;
-  void check_copies(const TensorFolder& folder) const;
+  std::vector<std::string> check_tensors(const TensorSource& source) const;
+  void check_copies(const TensorSource& source) const;
   void read_block(const ParameterSpec& p, const Block& block, DType dtype, void* out, bool master) const;
   void write_block(const ParameterSpec& p, const Block& block, DType dtype, const void* in);
   std::string shape_key(const ModelInputs& batch) const;
@@ -114,6 +118,8 @@ class Session {
   SessionOptions options_;
   std::vector<ParameterSpec> parameters_;
   std::unordered_map<std::string, TensorPlace> places_;
+  std::shared_ptr<const TensorSource> source_;
+  std::vector<std::string> untouched_;
   std::unique_ptr<Engine> engine_;
   std::map<std::string, std::unique_ptr<LoadedPlan>> plans_;
   CacheSizes cache_sizes_;

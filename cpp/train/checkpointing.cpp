@@ -1,10 +1,12 @@
 #include "train/checkpointing.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "checkpoint/folder.h"
+#include "checkpoint/open_weights.h"
 #include "models/registry.h"
 
 namespace mw {
@@ -21,7 +23,22 @@ TensorGroup weight_group(const Session& session, DType dtype) {
       if (copy.written) group.tensors.push_back({copy.name, p.type.dtype, p.hf_shape});
     }
   }
+  for (const std::string& name : session.untouched()) {
+    const TensorInfo info = session.source()->info(name);
+    if (!info.reads_as) throw UserError(session.source()->path() + ": " + name + " is " + info.stored + ", which cannot be written again");
+    group.tensors.push_back({name, *info.reads_as, info.shape});
+  }
   return group;
+}
+
+// One tensor of weight_group: from the model or, where no parameter took it, from where it was loaded.
+void read_weight(const Session& session, const TensorSpec& tensor, bool master, void* out) {
+  const std::vector<std::string>& untouched = session.untouched();
+  if (std::binary_search(untouched.begin(), untouched.end(), tensor.name)) {
+    session.source()->read(tensor.name, tensor.dtype, out);
+  } else {
+    session.read_tensor(tensor.name, tensor.dtype, out, master);
+  }
 }
 
 // "first_moment.model.norm.weight" has the shape of model.norm.weight.
@@ -66,7 +83,7 @@ void TrainCheckpointer::save(Session& session, TrainStep& step, CheckpointReques
       if (group.stem == kStateStem) {
         step.read_state(tensor.name, reinterpret_cast<float*>(values.data()));
       } else {
-        session.read_tensor(tensor.name, tensor.dtype, values.data(), false);
+        read_weight(session, tensor, false, values.data());
       }
       writer_.put(group.stem, tensor.name, whole(tensor.shape), tensor.dtype, values.data());
     }
@@ -81,7 +98,7 @@ TrainerState load_checkpoint(Session& session, TrainStep& step, const std::strin
     check_weights_match(state, folder);
     check_state_files(folder);
   }
-  session.load(TensorFolder::open(folder));
+  session.load(open_weights(folder));
   step.set_steps(state.step);
   if (reset_optimizer) return state;
   const std::vector<std::string> names = step.state_names();
@@ -111,7 +128,7 @@ void save_model(Session& session, const std::string& folder, DType dtype, std::v
       .folder = folder, .files = assign_files(groups, kMaxFileBytes, 1), .small_files = std::move(small_files), .keep_last = 0};
   save_now(request, [&](const PlannedFile&, const TensorSpec& tensor, const Sink& sink) {
     std::vector<std::byte> values(static_cast<size_t>(tensor.num_bytes()));
-    session.read_tensor(tensor.name, tensor.dtype, values.data(), true);
+    read_weight(session, tensor, true, values.data());
     sink(values);
   });
 }

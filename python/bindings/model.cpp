@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "bindings.h"
 #include "checkpoint/checkpoints.h"
-#include "checkpoint/folder.h"
+#include "checkpoint/open_weights.h"
 #include "checkpoint/slice.h"
 #include "config/huggingface_config.h"
 #include "config/model_config_json.h"
@@ -94,9 +94,9 @@ void bind_session(py::module_& m) {
       .def("initialize", &Session::initialize, py::call_guard<py::gil_scoped_release>())
       .def(
           "load",
-          [](Session& s, const std::string& folder) {
+          [](Session& s, const std::string& path) {
             const Session::Use use(s);
-            s.load(TensorFolder::open(folder));
+            s.load(open_weights(path));
           },
           py::call_guard<py::gil_scoped_release>())
       .def("rehome",

@@ -17,6 +17,7 @@ from meshwright._core import UserError
 from meshwright.arrays import NamedArray, bfloat16_values, to_numpy
 from meshwright.batch import ModelFields, adapt, forward_fields
 from meshwright.configuration import ModelConfig, config_text
+from meshwright.data.gguf_tokenizer import tokenizer_from_gguf
 from meshwright.data.tokenizer import Tokenizer, has_tokenizer
 from meshwright.data.tokenizer_files import generation_eos
 from meshwright.losses import Losses
@@ -88,17 +89,22 @@ class Model:
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str], dtype: str | None = None, threads: int = 0) -> Model:
-        """A Hugging Face folder (config.json + safetensors); `dtype=None` keeps the files' own where it can be computed in.
+        """A Hugging Face folder (config.json + safetensors, also with FP8 or MXFP4 weights, which are decoded) or a .gguf file.
+
+        dtype: "float32" or "bfloat16"; None: the files' own where it can be computed in, bfloat16 for a .gguf file.
 
         Raises:
             UserError: files missing, truncated or hostile; tensors missing, unknown or of another shape, all listed.
         """
-        folder = Path(path)
-        if not folder.is_dir():
+        place = Path(path)
+        if place.is_file() and place.suffix == ".gguf":
+            return cls._from_gguf(place, dtype, threads)
+        if not place.is_dir():
             raise UserError(
-                f"expected a folder with config.json and safetensors files, found {os.fspath(path)!r}, "
-                f"which {'is a file' if folder.exists() else 'does not exist'}"
+                f"expected a folder with config.json and safetensors files or a .gguf file, found {os.fspath(path)!r}, "
+                f"which {'is another file' if place.exists() else 'does not exist'}"
             )
+        folder = place
         if not (folder / "config.json").is_file():
             newest = _core.newest_checkpoint(str(folder))
             if newest["path"] is None:
@@ -106,12 +112,21 @@ class Model:
             folder = Path(newest["path"])
         _, text = _core.find_model_config(str(folder), str(configs_folder() / "models"))
         model = cls.__new__(cls)
-        stored = json.loads(text).get("dtype")
-        model._attach(_folder_name(folder), text, dtype or (stored if stored in ("float32", "bfloat16") else "float32"), threads)
+        model._attach(_folder_name(folder), text, dtype or _stored_dtype(text), threads)
         model._session.load(str(folder))
         model.tokenizer = Tokenizer.from_path(folder) if has_tokenizer(folder) else None
         model._generation_eos = generation_eos(folder)
         model._folder = folder
+        return model
+
+    @classmethod
+    def _from_gguf(cls, file: Path, dtype: str | None, threads: int) -> Model:
+        text = _core.parse_model_config(_core.gguf_config(str(file)), str(file))
+        model = cls.__new__(cls)
+        model._attach(file.stem, text, dtype or "bfloat16", threads)
+        model._session.load(str(file))
+        metadata = _core.gguf_metadata(str(file))
+        model.tokenizer = tokenizer_from_gguf(metadata, str(file)) if "tokenizer.ggml.model" in metadata else None
         return model
 
     def _attach(self, name: str, text: str, dtype: str, threads: int) -> None:
@@ -217,6 +232,11 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.name!r}, {self.num_parameters:,} parameters, {self.dtype})"
+
+
+def _stored_dtype(config_text: str) -> str:
+    stored = json.loads(config_text).get("dtype")
+    return stored if stored in ("float32", "bfloat16") else "float32"
 
 
 def _folder_name(folder: Path) -> str:
