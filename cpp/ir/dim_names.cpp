@@ -6,9 +6,10 @@ namespace mw {
 
 const std::vector<std::string>& standard_dims() {
   static const std::vector<std::string> names{
-      "batch",        "seq",         "kv_seq",  "embed",  "vocab",   "kv_heads",  "q_per_kv", "heads",     "head_dim",  "mlp",   "experts",
-      "expert_mlp",   "expert_rows", "gate_up", "q_lora", "kv_lora", "rope_dim",  "nope_dim", "value_dim", "lora_rank", "image", "patch",
-      "vision_embed", "vision_mlp",  "tokens",  "page",   "slot",    "positions", "top",      "layers",    "classes",   "pair"};
+      "batch",     "seq",       "kv_seq",     "embed",       "vocab",        "kv_heads",   "q_per_kv", "heads",        "head_dim",
+      "mlp",       "experts",   "expert_mlp", "expert_rows", "gate_up",      "q_lora",     "kv_lora",  "rope_dim",     "nope_dim",
+      "value_dim", "lora_rank", "image",      "patch",       "vision_embed", "vision_mlp", "tokens",   "page",         "slot",
+      "positions", "top",       "layers",     "classes",     "pair",         "qkv",        "mtp_in",   "kv_lora_rope", "nope_value"};
   return names;
 }
 

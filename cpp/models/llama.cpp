@@ -1,10 +1,9 @@
 #include "models/llama.h"
 
-#include <cmath>
-
 #include "layers/embedding.h"
 #include "layers/gated_mlp.h"
 #include "layers/norm.h"
+#include "models/decoder_parameters.h"
 
 namespace mw {
 namespace {
@@ -69,39 +68,18 @@ Tensor llama_head(const ModelConfig& config, const ParameterSet& w) {
 }
 
 std::vector<ParameterSpec> llama_parameters(const ModelConfig& config, DType dtype) {
-  const Dim embed{"embed", config.embedding_dim}, mlp{"mlp", config.mlp_dim}, vocab{"vocab", config.vocab_size};
-  const Dim kv_heads{"kv_heads", config.num_kv_heads}, q_per_kv{"q_per_kv", config.q_per_kv()}, head_dim{"head_dim", config.head_dim};
-  const std::vector<Dim> queries{kv_heads, q_per_kv, head_dim}, keys{kv_heads, head_dim};
-  const double to_residual = 0.02 / std::sqrt(2.0 * static_cast<double>(config.num_layers));
-
-  SpecList specs(dtype);
-  ParameterSpec& table = specs.matrix("model.embed_tokens.weight", {vocab}, {embed});
-  table.is_embedding = true;
-  if (config.tie_embeddings) table.copies = {{"lm_head.weight"}};
+  DecoderParameters p(config, dtype);
+  p.embedding();
   for (int64_t i = 0; i < config.num_layers; ++i) {
-    const std::string at = "model.layers." + std::to_string(i) + ".", attention = at + "self_attn.", feed_forward = at + "mlp.";
-    const auto projection = [&](const std::string& name, const std::vector<Dim>& out, const std::vector<Dim>& in, bool bias,
-                                double deviation = 0.02) {
-      specs.matrix(name + ".weight", out, in, deviation);
-      if (bias) specs.vector(name + ".bias", out, Initial::kZeros);
-    };
-    projection(attention + "q_proj", queries, {embed}, config.bias.qkv);
-    projection(attention + "k_proj", keys, {embed}, config.bias.qkv);
-    projection(attention + "v_proj", keys, {embed}, config.bias.qkv);
-    projection(attention + "o_proj", {embed}, queries, config.bias.attention_output, to_residual);
-    if (config.qk_norm) {
-      specs.vector(attention + "q_norm.weight", {head_dim}, Initial::kOnes);
-      specs.vector(attention + "k_norm.weight", {head_dim}, Initial::kOnes);
-    }
-    projection(feed_forward + "gate_proj", {mlp}, {embed}, config.bias.mlp);
-    projection(feed_forward + "up_proj", {mlp}, {embed}, config.bias.mlp);
-    projection(feed_forward + "down_proj", {embed}, {mlp}, config.bias.mlp, to_residual);
-    specs.vector(at + "input_layernorm.weight", {embed}, Initial::kOnes);
-    specs.vector(at + "post_attention_layernorm.weight", {embed}, Initial::kOnes);
+    const std::string at = "model.layers." + std::to_string(i) + ".";
+    p.attention(at + "self_attn.");
+    p.gated_mlp(at + "mlp.", config.mlp_dim, config.bias.mlp);
+    p.norm(at + "input_layernorm", p.embed);
+    p.norm(at + "post_attention_layernorm", p.embed);
   }
-  specs.vector("model.norm.weight", {embed}, Initial::kOnes);
-  if (!config.tie_embeddings) specs.matrix("lm_head.weight", {vocab}, {embed});
-  return std::move(specs.list);
+  p.final_norm();
+  p.head();
+  return std::move(p.specs.list);
 }
 
 }  // namespace mw

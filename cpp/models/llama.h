@@ -7,8 +7,7 @@
 
 namespace mw {
 
-// In the order of transformers' state_dict. Weights of the two projections that write to the residual stream start smaller, by
-// 1 / sqrt(2 * num_layers), so that the stream's variance does not grow with depth (Radford et al. 2019).
+// In the order of transformers' state_dict.
 std::vector<ParameterSpec> llama_parameters(const ModelConfig& config, DType dtype);
 
 // input_ids i32[batch, seq] -> hidden states [batch, seq, embed] after the final norm.

@@ -13,11 +13,11 @@ struct ModelFamily {
   std::string name;
   std::string hf_architecture;
   std::string hf_model_type;
-  std::vector<ParameterSpec> (*parameters)(const ModelConfig&, DType);
+  std::vector<ParameterSpec> (*parameters)(const ModelConfig&, DType) = nullptr;
   // input_ids i32[batch, seq] -> hidden states [batch, seq, embed] after the final norm.
-  Tensor (*hidden)(const ModelConfig&, const ParameterSet&, Tensor input_ids, const Tokens&);
+  Tensor (*hidden)(const ModelConfig&, const ParameterSet&, Tensor input_ids, const Tokens&) = nullptr;
   // The output head [vocab, embed]; the embedding table when they are tied.
-  Tensor (*head)(const ModelConfig&, const ParameterSet&);
+  Tensor (*head)(const ModelConfig&, const ParameterSet&) = nullptr;
   // The class that holds an image encoder beside this model; "" without one.
   std::string hf_multimodal_architecture{};
   std::string hf_multimodal_model_type{};
@@ -32,9 +32,14 @@ struct ModelFamily {
   bool has_mlp_bias = false;
   bool always_biased = false;  // bias everywhere, whatever the configuration says (GPT-2, GPT-OSS)
   bool heads_divide_embedding = false;
+  bool heads_fill_embedding = false;  // embedding_dim is num_query_heads * head_dim, and every query head has its keys (GPT-2)
+  bool has_rope = true;
   bool has_softcaps = false;
   bool has_attention_scale = false;  // attention_scale may differ from head_dim^-0.5
   bool has_experts = false;
+  MoeConfig router{};                         // with experts: how they are chosen
+  std::vector<std::string> router_choices{};  // of its fields, those that a configuration may set otherwise
+  bool one_mlp_width = false;                 // mlp_dim is moe_mlp_dim: all layers have experts
   bool has_mla = false;
   bool has_mtp = false;
   bool has_temperature_tuning = false;
