@@ -4,7 +4,9 @@
 
 #include "base/error.h"
 #include "base/printable.h"
+#include "config/huggingface_rope.h"
 #include "config/huggingface_tables.h"
+#include "config/huggingface_vision.h"
 #include "config/json_fields.h"
 #include "config/model_config_json.h"
 #include "models/registry.h"
@@ -18,14 +20,13 @@ bool contains(const std::vector<std::string>& list, const std::string& key) {
   return std::find(list.begin(), list.end(), key) != list.end();
 }
 
-// The value of a key, or null when it is absent or null.
-const json* present(const json& object, const std::string& key) {
-  const auto found = object.find(key);
-  return found == object.end() || found->is_null() ? nullptr : &*found;
-}
+struct FoundFamily {
+  const ModelFamily* family;
+  bool multimodal;
+};
 
-const ModelFamily& family_of(const json& object, const JsonPlace& place) {
-  const bool by_class = present(object, "architectures") != nullptr;
+FoundFamily family_of(const json& object, const JsonPlace& place) {
+  const bool by_class = present_json(object, "architectures") != nullptr;
   std::string wanted;
   JsonPlace where = place.at("model_type");
   if (by_class) {
@@ -39,114 +40,112 @@ const ModelFamily& family_of(const json& object, const JsonPlace& place) {
   std::vector<std::string> known;
   std::string listed;
   for (const ModelFamily& family : model_families()) {
-    known.push_back(by_class ? family.hf_architecture : family.hf_model_type);
-    if (known.back() == wanted) return family;
-    listed += (listed.empty() ? "" : ", ") + known.back();
+    for (const bool multimodal : {false, true}) {
+      const std::string& architecture = multimodal ? family.hf_multimodal_architecture : family.hf_architecture;
+      if (architecture.empty()) continue;
+      known.push_back(by_class ? architecture : multimodal ? family.hf_multimodal_model_type : family.hf_model_type);
+      if (known.back() == wanted) return {&family, multimodal};
+      listed += (listed.empty() ? "" : ", ") + known.back();
+    }
   }
   throw UserError(where.text() + ": expected one of " + listed + ", found " + in_quotes(wanted) + did_you_mean(wanted, known));
 }
 
-void refuse_unknown_keys(const json& object, const HuggingFaceTable& table, const JsonPlace& place) {
-  std::vector<std::string> known = huggingface_keys_read_together();
-  for (const auto& [key, field] : table.fields) known.push_back(key);
+// Weights that are multiplied out on import: DeepSeek's FP8 blocks and GPT-OSS's MXFP4 experts. The files say the rest themselves.
+void check_quantization(const json& value, const JsonPlace& place, const ModelFamily& family) {
+  const std::string expected = "weights in float32, bfloat16 or float16, or quant_method 'fp8' (e4m3 with weight_block_size)" +
+                               std::string(family.name == "gpt_oss" ? " or 'mxfp4'" : "");
+  const json* method = value.is_object() ? present_json(value, "quant_method") : nullptr;
+  if (!method) refuse_json(place, expected, value);
+  if (family.name == "gpt_oss" && *method == "mxfp4") return;
+  if (*method != "fp8") refuse_json(place.at("quant_method"), expected, *method);
+  if (const json* format = present_json(value, "fmt"); format && *format != "e4m3") refuse_json(place.at("fmt"), "'e4m3'", *format);
+  if (const json* scheme = present_json(value, "activation_scheme"); scheme && *scheme != "dynamic")
+    refuse_json(place.at("activation_scheme"), "'dynamic'", *scheme);
+  const json* block = present_json(value, "weight_block_size");
+  const bool whole = block && block->is_array() && block->size() == 2 && std::all_of(block->begin(), block->end(), [](const json& size) {
+                       return size.is_number_integer() && size > 0 && size <= 65536;
+                     });
+  if (!whole) refuse_json(place.at("weight_block_size"), "two sizes, such as [128, 128]", block ? *block : json(nullptr));
+}
+
+// Read by this file, for every family; rope's only where there is rope.
+std::vector<std::string> common_keys(const HuggingFaceTable& table, const ModelFamily& family) {
+  std::vector<std::string> keys{"model_type", "architectures", "dtype", "torch_dtype", "quantization_config"};
+  if (!table.activation_key.empty()) keys.push_back(table.activation_key);
+  if (family.has_rope) {
+    for (const char* key : {"rope_scaling", "rope_parameters", "attention_bias"}) keys.emplace_back(key);
+  }
+  return keys;
+}
+
+void refuse_unknown_keys(const json& object, const HuggingFaceTable& table, const ModelFamily& family, const JsonPlace& place) {
+  std::vector<std::string> known = common_keys(table, family);
+  known.insert(known.end(), table.read_together.begin(), table.read_together.end());
+  for (const HuggingFaceFields* fields : {&table.fields, &table.aliases}) {
+    for (const auto& [key, field] : *fields) known.push_back(key);
+  }
+  for (const auto& [key, value] : table.always) known.push_back(key);
   for (const auto& [key, value] : object.items()) {
-    if (contains(known, key) || contains(huggingface_keys_without_meaning(), key)) continue;
-    if (key != "quantization_config") refuse_key(place, key, known);
-    if (!value.is_null())
-      throw UserError(place.at(key).text() + ": expected weights in float32, bfloat16 or float16, found quantised ones");
+    if (contains(known, key) || contains(table.without_meaning, key) || contains(huggingface_keys_without_meaning(), key)) continue;
+    refuse_key(place, key, known);
+  }
+  for (const auto& [key, value] : table.always) {
+    const json* found = present_json(object, key);
+    if (!found || *found == value) continue;
+    throw UserError(place.at(key).text() + ": expected " + value.dump() + ", found " +
+                    printable(found->dump(-1, ' ', false, json::error_handler_t::replace), 100) + ", which changes what " +
+                    family.hf_architecture + " computes and does not exist here");
+  }
+  if (const json* quantization = present_json(object, "quantization_config"))
+    check_quantization(*quantization, place.at("quantization_config"), family);
+}
+
+void require_sizes(const json& object, const HuggingFaceTable& table, const JsonPlace& place) {
+  for (const std::string& key : table.required) {
+    bool found = present_json(object, key) != nullptr;
+    for (const auto& [alias, field] : table.aliases) found = found || (field == table.fields.at(key) && present_json(object, alias));
+    if (!found) throw UserError(place.text() + ": the key '" + key + "' is missing");
   }
 }
 
-// rope_scaling or rope_parameters: {"rope_type": "llama3", "factor": 8.0, ...}; files before 2024 say "type".
-void read_rope(RopeConfig& rope, const json& object, const JsonPlace& place) {
-  const std::vector<std::string> kinds{"default", "linear", "llama3"};
-  const std::vector<std::string> known{"rope_type",
-                                       "type",
-                                       "rope_theta",
-                                       "factor",
-                                       "low_freq_factor",
-                                       "high_freq_factor",
-                                       "original_max_position_embeddings",
-                                       "partial_rotary_factor"};
-  for (const auto& [key, value] : json_object(object, place).items()) {
-    if ((key == "rope_type" || key == "type") && value.is_string() && !contains(kinds, value.get<std::string>())) {
-      throw UserError(place.at(key).text() + ": the rope type " + in_quotes(value.get<std::string>()) +
-                      " does not exist here; there are 'default', 'linear' and 'llama3'");
-    }
-  }
-  for (const auto& [key, value] : object.items()) {
-    if (!contains(known, key)) refuse_key(place, key, known);
-  }
-  const char* kind_key = present(object, "rope_type") ? "rope_type" : "type";
-  const std::string kind = present(object, kind_key) ? json_choice(object.at(kind_key), place.at(kind_key), kinds) : "default";
-  const auto required = [&](const char* key) -> const json& {
-    if (!present(object, key))
-      throw UserError(place.text() + ": the rope type '" + kind + "' wants the key '" + key + "', which is missing");
-    return object.at(key);
+// Keys whose null is a choice; the null of any other key is the class's default.
+bool null_means_none(const std::string& key) { return key.ends_with("_token_id") || key.ends_with("_softcapping") || key == "q_lora_rank"; }
+
+// hidden_act -> our activation.
+const std::vector<std::pair<std::string, std::string>>& activations() {
+  static const std::vector<std::pair<std::string, std::string>> names{{"silu", "silu"},          {"swish", "silu"},
+                                                                      {"gelu", "gelu_erf"},      {"gelu_pytorch_tanh", "gelu_tanh"},
+                                                                      {"gelu_new", "gelu_tanh"}, {"relu", "relu"}};
+  return names;
+}
+
+std::string our_activation(const json& value, const JsonPlace& place) {
+  std::vector<std::string> known;
+  for (const auto& [name, ours] : activations()) known.push_back(name);
+  const std::string chosen = json_choice(value, place, known);
+  return activations()[static_cast<size_t>(std::find(known.begin(), known.end(), chosen) - known.begin())].second;
+}
+
+void read_activation(ModelConfig& config, const json& object, const HuggingFaceTable& table, const JsonPlace& place) {
+  const bool gemma = config.family.starts_with("gemma");
+  const auto read = [&](const std::string& key) {
+    const std::string ours = our_activation(object.at(key), place.at(key));
+    // Gemma's early files say gelu where they mean its tanh form; transformers knows.
+    return gemma && key == "hidden_act" && ours == "gelu_erf" ? "gelu_tanh" : ours;
   };
-  rope.scaling = RopeScaling{};
-  rope.scaling.kind = kind == "default" ? "none" : kind;
-  if (kind != "default") rope.scaling.factor = json_number(required("factor"), place.at("factor"), 1, 1e6);
-  if (kind == "llama3") {
-    rope.scaling.low_frequency_factor = json_number(required("low_freq_factor"), place.at("low_freq_factor"), 1e-6, 1e6);
-    rope.scaling.high_frequency_factor = json_number(required("high_freq_factor"), place.at("high_freq_factor"), 1e-6, 1e6);
-    rope.scaling.original_max_position_embeddings =
-        json_integer(required("original_max_position_embeddings"), place.at("original_max_position_embeddings"), 1, int64_t{1} << 31);
-  }
-  if (const json* theta = present(object, "rope_theta")) rope.theta = json_number(*theta, place.at("rope_theta"), 1, 1e12);
-  if (const json* share = present(object, "partial_rotary_factor")) json_number(*share, place.at("partial_rotary_factor"), 1, 1);
+  if (!table.activation_key.empty() && present_json(object, table.activation_key)) config.activation = read(table.activation_key);
+  if (!gemma) return;
+  const std::string other = table.activation_key == "hidden_act" ? "hidden_activation" : "hidden_act";
+  if (present_json(object, other) && read(other) != config.activation)
+    refuse_json(place.at(other), "the same activation as in " + table.activation_key, object.at(other));
 }
 
-// The shortest list that repeats to `kinds`.
-std::vector<std::string> period_of(const std::vector<std::string>& kinds) {
-  for (size_t period = 1; period < kinds.size(); ++period) {
-    bool repeats = true;
-    for (size_t i = period; i < kinds.size() && repeats; ++i) repeats = kinds[i] == kinds[i - period];
-    if (repeats) return {kinds.begin(), kinds.begin() + static_cast<std::ptrdiff_t>(period)};
+void read_dtype(ModelConfig& config, const json& object, const JsonPlace& place) {
+  for (const char* key : {"torch_dtype", "dtype"}) {
+    if (const json* dtype = present_json(object, key); dtype && *dtype != "auto")
+      config.dtype = parse_dtype(json_choice(*dtype, place.at(key), {"float32", "bfloat16", "float16"}));
   }
-  return kinds;
-}
-
-// One kind of transformers per layer: "full_attention", "sliding_attention", "chunked_attention".
-std::vector<std::string> read_layer_types(const json& value, int64_t num_layers, const JsonPlace& place) {
-  if (!value.is_array() || static_cast<int64_t>(value.size()) != num_layers)
-    refuse_json(place, "a list of " + std::to_string(num_layers) + " kinds, one per layer", value);
-  std::vector<std::string> kinds;
-  for (size_t i = 0; i < value.size(); ++i) {
-    const std::string kind =
-        json_choice(value[i], place.at(std::to_string(i)), {"full_attention", "sliding_attention", "chunked_attention"});
-    kinds.push_back(kind == "full_attention" ? "global" : kind == "sliding_attention" ? "sliding" : "chunked");
-  }
-  return kinds;
-}
-
-// Which layers have a window: what sliding_window, layer_types, use_sliding_window and max_window_layers say together.
-void read_window(ModelConfig& config, const json& object, const JsonPlace& place) {
-  AttentionPattern& pattern = config.attention_pattern;
-  if (object.contains("sliding_window"))
-    set_model_field(config, "attention_pattern.sliding_window", object.at("sliding_window"), place.at("sliding_window"));
-  if (config.family == "mistral") {  // its class looks at nothing else
-    pattern.layer_kinds = {pattern.sliding_window > 0 ? "sliding" : "global"};
-    return;
-  }
-  std::vector<std::string> kinds(static_cast<size_t>(config.num_layers), "global");
-  if (const json* layer_types = present(object, "layer_types")) {
-    kinds = read_layer_types(*layer_types, config.num_layers, place.at("layer_types"));
-  } else if (config.family == "qwen3") {
-    const json* used = present(object, "use_sliding_window");
-    const json* num_full = present(object, "max_window_layers");
-    const int64_t full = num_full ? json_integer(*num_full, place.at("max_window_layers"), 0, int64_t{1} << 31) : 28;
-    if (used && json_flag(*used, place.at("use_sliding_window")) && pattern.sliding_window > 0) {
-      for (int64_t i = full; i < config.num_layers; ++i) kinds[static_cast<size_t>(i)] = "sliding";
-    }
-  } else if (pattern.sliding_window > 0) {
-    kinds.assign(kinds.size(), "sliding");
-  }
-  const bool slides = std::find(kinds.begin(), kinds.end(), "sliding") != kinds.end();
-  if (slides && pattern.sliding_window == 0)
-    throw UserError(place.text() + ": layer_types has 'sliding_attention', but sliding_window is null or absent");
-  if (!slides) pattern.sliding_window = 0;
-  pattern.layer_kinds = period_of(kinds);
 }
 
 // ".../qwen3-tiny/config.json" is called after its folder.
@@ -157,58 +156,65 @@ std::string model_name(const std::string& source) {
   return name.empty() ? source : name;
 }
 
+void derive_head_dim(ModelConfig& config, const JsonPlace& place) {
+  if (config.head_dim > 0) return;
+  if (config.embedding_dim % config.num_query_heads != 0) {
+    throw UserError(concat_text(place.text(), ": head_dim is missing and hidden_size (", config.embedding_dim,
+                                ") is not a multiple of num_attention_heads (", config.num_query_heads, ")"));
+  }
+  config.head_dim = config.embedding_dim / config.num_query_heads;
+}
+
+ModelConfig read_text_config(const json& object, const ModelFamily& family, const JsonPlace& place) {
+  const HuggingFaceTable& table = huggingface_table(family.name);
+  refuse_unknown_keys(json_object(object, place), table, family, place);
+  require_sizes(object, table, place);
+  ModelConfig config = table.defaults;
+  config.family = family.name;
+  for (const HuggingFaceFields* fields : {&table.aliases, &table.fields}) {
+    for (const auto& [key, field] : *fields) {
+      if (present_json(object, key) || (object.contains(key) && null_means_none(key)))
+        set_model_field(config, field, object.at(key), place.at(key));
+    }
+  }
+  if (family.one_mlp_width) config.mlp_dim = config.moe_mlp_dim;
+  if (config.num_kv_heads == 0) config.num_kv_heads = config.num_query_heads;
+  derive_head_dim(config, place);
+  if (family.has_rope) read_huggingface_rope(config, object, place);
+  read_activation(config, object, table, place);
+  if (const json* bias = family.has_rope ? present_json(object, "attention_bias") : nullptr)
+    config.bias.qkv = config.bias.attention_output = json_flag(*bias, place.at("attention_bias"));
+  read_dtype(config, object, place);
+  if (config.qk_norm) config.qk_norm->epsilon = config.norm_epsilon;
+  if (table.read) table.read(config, object, place);
+  return config;
+}
+
 }  // namespace
 
 ModelConfig model_config_from_huggingface(const json& object, const std::string& source) {
   const JsonPlace place{source, ""};
-  const ModelFamily& family = family_of(json_object(object, place), place);
-  const HuggingFaceTable& table = huggingface_table(family.name);
-  refuse_unknown_keys(object, table, place);
-  for (const char* key : {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"}) {
-    if (!present(object, key)) throw UserError(source + ": the key '" + key + "' is missing");
+  const auto [family, multimodal] = family_of(json_object(object, place), place);
+  if (multimodal && !present_json(object, "text_config")) throw UserError(source + ": the key 'text_config' is missing");
+  ModelConfig config =
+      multimodal ? read_text_config(object.at("text_config"), *family, place.at("text_config")) : read_text_config(object, *family, place);
+  if (multimodal) {
+    read_huggingface_vision(config, object, place);
+    read_dtype(config, object, place);
+    if (const json* quantization = present_json(object, "quantization_config"))
+      check_quantization(*quantization, place.at("quantization_config"), *family);
   }
-  ModelConfig config = table.defaults;
   config.name = model_name(source);
-  config.family = family.name;
-  config.hf_architecture = family.hf_architecture;
-  config.hf_model_type = family.hf_model_type;
-  for (const auto& [key, field] : table.fields) {
-    if (!object.contains(key)) continue;
-    // null: no such token; everywhere else the class's default.
-    if (present(object, key) || key.ends_with("_token_id")) set_model_field(config, field, object.at(key), place.at(key));
-  }
-  if (config.num_kv_heads == 0) config.num_kv_heads = config.num_query_heads;
-  if (config.head_dim == 0) {
-    if (config.embedding_dim % config.num_query_heads != 0) {
-      throw UserError(concat_text(source, ": head_dim is missing and hidden_size (", config.embedding_dim,
-                                  ") is not a multiple of num_attention_heads (", config.num_query_heads, ")"));
-    }
-    config.head_dim = config.embedding_dim / config.num_query_heads;
-  }
-  for (const char* key : {"rope_scaling", "rope_parameters"}) {
-    if (const json* rope = present(object, key)) read_rope(config.rope, *rope, place.at(key));
-  }
-  if (const json* activation = present(object, "hidden_act")) {
-    std::vector<std::string> known;
-    for (const auto& [name, ours] : huggingface_activations()) known.push_back(name);
-    config.activation = huggingface_activations().at(json_choice(*activation, place.at("hidden_act"), known));
-  }
-  if (const json* bias = present(object, "attention_bias"))
-    config.bias.qkv = config.bias.attention_output = json_flag(*bias, place.at("attention_bias"));
-  for (const char* key : {"torch_dtype", "dtype"}) {
-    if (const json* dtype = present(object, key); dtype && *dtype != "auto")
-      config.dtype = parse_dtype(json_choice(*dtype, place.at(key), {"float32", "bfloat16", "float16"}));
-  }
-  if (config.qk_norm) config.qk_norm->epsilon = config.norm_epsilon;
-  read_window(config, object, place);
   check_model_config(config);
   return config;
 }
 
 std::string our_field_name(const std::string& family, const std::string& huggingface_name) {
-  const auto& fields = huggingface_table(family).fields;
-  const auto found = fields.find(huggingface_name);
-  return found == fields.end() ? huggingface_name : found->second;
+  const HuggingFaceTable& table = huggingface_table(family);
+  for (const HuggingFaceFields* fields : {&table.fields, &table.aliases}) {
+    if (const auto found = fields->find(huggingface_name); found != fields->end()) return found->second;
+  }
+  return huggingface_name;
 }
 
 std::string huggingface_dtype_name(DType dtype) {
@@ -226,22 +232,6 @@ std::string huggingface_dtype_name(DType dtype) {
 
 namespace {
 
-void write_rope(json& out, const RopeConfig& config) {
-  const RopeScaling& scaling = config.scaling;
-  json rope{{"rope_type", scaling.kind == "none" ? "default" : scaling.kind}};
-  if (scaling.kind != "none") rope["factor"] = scaling.factor;
-  if (scaling.kind == "llama3") {
-    rope["low_freq_factor"] = scaling.low_frequency_factor;
-    rope["high_freq_factor"] = scaling.high_frequency_factor;
-    rope["original_max_position_embeddings"] = scaling.original_max_position_embeddings;
-  }
-  // transformers 4 reads rope_theta and rope_scaling, transformers 5 rope_parameters.
-  out["rope_theta"] = config.theta;
-  out["rope_scaling"] = scaling.kind == "none" ? json(nullptr) : rope;
-  rope["rope_theta"] = config.theta;
-  out["rope_parameters"] = rope;
-}
-
 // Ids beyond the vocabulary (a published model's, kept while vocab_size was overridden) would only make transformers warn.
 void write_tokens(json& out, const ModelConfig& config) {
   const auto token = [&](std::optional<int64_t> id) { return id && *id < config.vocab_size ? json(*id) : json(nullptr); };
@@ -258,49 +248,54 @@ void write_tokens(json& out, const ModelConfig& config) {
   out["eos_token_id"] = eos;
 }
 
+void write_activation(json& out, const ModelConfig& config, const std::string& key) {
+  if (key.empty()) return;
+  if (config.family == "gemma" && config.activation == "gelu_erf") {
+    throw UserError("model '" + config.name + "': activation is 'gelu_erf', which GemmaForCausalLM cannot express; it takes 'gelu' for " +
+                    "'gelu_tanh'");
+  }
+  for (const auto& [name, ours] : activations()) {
+    if (ours != config.activation) continue;
+    out[key] = name == "gelu_pytorch_tanh" && config.family == "gpt3" ? "gelu_new" : name;
+    return;
+  }
+}
+
+// The table's fields as our own format has them; what is absent there is left out, but for a null that is a choice.
+void write_fields(json& out, const ModelConfig& config, const HuggingFaceFields& fields) {
+  const json ours = json::parse(model_config_text(config));
+  for (const auto& [key, field] : fields) {
+    const json* value = &ours;
+    for (size_t begin = 0; value && begin <= field.size();) {
+      const size_t end = std::min(field.find('.', begin), field.size());
+      value = present_json(*value, field.substr(begin, end - begin));
+      begin = end + 1;
+    }
+    if (value || null_means_none(key)) out[key] = value ? *value : json(nullptr);
+  }
+}
+
 }  // namespace
 
 std::string huggingface_config_text(const ModelConfig& config, DType dtype) {
+  const ModelFamily& family = model_family(config.family);
   ModelConfig plain = config;
   plain.attention_scale.reset();
-  if (config.softmax_scale() != plain.softmax_scale()) {
+  if (!family.has_attention_scale && config.softmax_scale() != plain.softmax_scale()) {
     throw UserError(concat_text("model '", config.name, "': attention_scale is ", *config.attention_scale, ", which ",
                                 config.hf_architecture, " cannot express; it always has head_dim^-0.5"));
   }
-  const ModelFamily& family = model_family(config.family);
+  const HuggingFaceTable& table = huggingface_table(config.family);
   json out{{"model_type", family.hf_model_type}, {"attention_dropout", 0.0}, {"initializer_range", 0.02}, {"use_cache", true}};
   out["architectures"] = std::vector<std::string>{family.hf_architecture};
-  out["hidden_size"] = config.embedding_dim;
-  out["intermediate_size"] = config.mlp_dim;
-  out["num_hidden_layers"] = config.num_layers;
-  out["num_attention_heads"] = config.num_query_heads;
-  out["num_key_value_heads"] = config.num_kv_heads;
-  out["head_dim"] = config.head_dim;
-  out["vocab_size"] = config.vocab_size;
-  out["max_position_embeddings"] = config.max_position_embeddings;
-  out["rms_norm_eps"] = config.norm_epsilon;
-  out["tie_word_embeddings"] = config.tie_embeddings;
   out["torch_dtype"] = out["dtype"] = huggingface_dtype_name(dtype);
-  for (const auto& [name, ours] : huggingface_activations()) {
-    if (ours == config.activation) out["hidden_act"] = name;
-  }
-  write_rope(out, config.rope);
+  write_fields(out, config, table.fields);
+  write_activation(out, config, table.activation_key);
   write_tokens(out, config);
-  const AttentionPattern& pattern = config.attention_pattern;
-  const bool window = pattern.sliding_window > 0;
   if (family.has_attention_bias) out["attention_bias"] = config.bias.qkv;
-  if (family.has_mlp_bias) out["mlp_bias"] = config.bias.mlp;
-  const bool can_slide = contains(family.layer_kinds, "sliding");
-  if (can_slide) out["sliding_window"] = window ? json(pattern.sliding_window) : json(nullptr);
-  if (family.name == "qwen3") {
-    out["use_sliding_window"] = window;
-    std::vector<std::string> types;
-    for (int64_t i = 0; i < config.num_layers; ++i)
-      types.push_back(config.layer_kind(i) == "sliding" ? "sliding_attention" : "full_attention");
-    out["max_window_layers"] = std::find(types.begin(), types.end(), "sliding_attention") - types.begin();
-    out["layer_types"] = types;
-  }
-  return out.dump(2) + "\n";
+  write_huggingface_rope(out, config);
+  if (table.write) table.write(out, config);
+  return (config.vision ? with_huggingface_vision(out, config) : out).dump(2) + "\n";
 }
 
 }  // namespace mw

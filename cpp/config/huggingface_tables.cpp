@@ -3,11 +3,22 @@
 #include "base/error.h"
 
 namespace mw {
-namespace {
 
-// LlamaForCausalLM; Mistral and Qwen3 spell theirs alike.
-const std::map<std::string, std::string>& llama_keys() {
-  static const std::map<std::string, std::string> keys{
+const HuggingFaceTable& huggingface_table(const std::string& family) {
+  static const std::vector<HuggingFaceTable> tables = [] {
+    std::vector<HuggingFaceTable> all;
+    for (const auto& some : {llama_tables(), gemma_tables(), deepseek_tables(), gpt_tables()})
+      all.insert(all.end(), some.begin(), some.end());
+    return all;
+  }();
+  for (const HuggingFaceTable& table : tables) {
+    if (table.family == family) return table;
+  }
+  throw InternalError("the family '" + family + "' has no table of Hugging Face keys");
+}
+
+HuggingFaceFields decoder_keys(const HuggingFaceFields& more) {
+  HuggingFaceFields keys{
       {"hidden_size", "embedding_dim"},
       {"intermediate_size", "mlp_dim"},
       {"num_hidden_layers", "num_layers"},
@@ -18,61 +29,18 @@ const std::map<std::string, std::string>& llama_keys() {
       {"max_position_embeddings", "max_position_embeddings"},
       {"rms_norm_eps", "norm_epsilon"},
       {"tie_word_embeddings", "tie_embeddings"},
-      {"mlp_bias", "bias.mlp"},
       {"rope_theta", "rope.theta"},
-      {"sliding_window", "attention_pattern.sliding_window"},
       {"bos_token_id", "bos_token_id"},
       {"eos_token_id", "eos_token_id"},
       {"pad_token_id", "pad_token_id"},
   };
+  for (const auto& [key, field] : more) keys[key] = field;
   return keys;
 }
 
-// A default of 0 for num_kv_heads means num_attention_heads, for head_dim hidden_size / num_attention_heads.
-ModelConfig llama_defaults() {
-  ModelConfig c;
-  c.max_position_embeddings = 2048;
-  c.norm_epsilon = 1e-6;
-  c.bos_token_id = 1;
-  c.eos_token_ids = {2};
-  return c;
-}
-
-ModelConfig mistral_defaults() {
-  ModelConfig c = llama_defaults();
-  c.num_kv_heads = 8;
-  c.max_position_embeddings = 131072;
-  c.attention_pattern.sliding_window = 4096;
-  return c;
-}
-
-ModelConfig qwen3_defaults() {
-  ModelConfig c;
-  c.num_kv_heads = 32;
-  c.head_dim = 128;
-  c.max_position_embeddings = 32768;
-  c.norm_epsilon = 1e-6;
-  c.qk_norm = QkNorm{};
-  c.attention_pattern.sliding_window = 4096;
-  return c;
-}
-
-}  // namespace
-
-const HuggingFaceTable& huggingface_table(const std::string& family) {
-  static const std::vector<HuggingFaceTable> tables{
-      {"llama", llama_keys(), llama_defaults()}, {"mistral", llama_keys(), mistral_defaults()}, {"qwen3", llama_keys(), qwen3_defaults()}};
-  for (const HuggingFaceTable& table : tables) {
-    if (table.family == family) return table;
-  }
-  throw InternalError("the family '" + family + "' has no table of Hugging Face keys");
-}
-
-const std::vector<std::string>& huggingface_keys_read_together() {
-  static const std::vector<std::string> keys{"model_type",  "architectures",      "hidden_act",        "attention_bias",
-                                             "dtype",       "torch_dtype",        "rope_scaling",      "rope_parameters",
-                                             "layer_types", "use_sliding_window", "max_window_layers", "sliding_window"};
-  return keys;
+const nlohmann::json* present_json(const nlohmann::json& object, const std::string& key) {
+  const auto found = object.find(key);
+  return found == object.end() || found->is_null() ? nullptr : &*found;
 }
 
 const std::vector<std::string>& huggingface_keys_without_meaning() {
@@ -82,12 +50,13 @@ const std::vector<std::string>& huggingface_keys_without_meaning() {
       "_commit_hash",
       "_from_auto",
       "_name_or_path",
-      "add_cross_attention",
+      "_num_labels",
       "attention_dropout",
       "attn_implementation",
       "auto_map",
       "bad_words_ids",
       "begin_suppress_tokens",
+      "cache_implementation",
       "chunk_size_feed_forward",
       "cross_attention_hidden_size",
       "decoder_start_token_id",
@@ -95,11 +64,15 @@ const std::vector<std::string>& huggingface_keys_without_meaning() {
       "do_sample",
       "early_stopping",
       "encoder_no_repeat_ngram_size",
+      "ep_size",
       "exponential_decay_length_penalty",
       "finetuning_task",
+      "for_llm_compressor",
       "forced_bos_token_id",
       "forced_eos_token_id",
+      "gradient_checkpointing",
       "id2label",
+      "initial_context_length",
       "initializer_range",
       "is_decoder",
       "is_encoder_decoder",
@@ -138,12 +111,6 @@ const std::vector<std::string>& huggingface_keys_without_meaning() {
       "use_cache",
   };
   return keys;
-}
-
-const std::map<std::string, std::string>& huggingface_activations() {
-  static const std::map<std::string, std::string> names{
-      {"silu", "silu"}, {"gelu_pytorch_tanh", "gelu_tanh"}, {"gelu", "gelu_erf"}, {"relu", "relu"}};
-  return names;
 }
 
 }  // namespace mw

@@ -16,8 +16,9 @@ namespace mw {
 struct JsonPlace {
   std::string source;
   std::string path;
+  bool whole = false;  // parts of the value are called by the same path
 
-  JsonPlace at(const std::string& key) const { return {source, path.empty() ? key : path + "." + key}; }
+  JsonPlace at(const std::string& key) const { return whole ? *this : JsonPlace{source, path.empty() ? key : path + "." + key}; }
   std::string text() const { return path.empty() ? source : source + ": " + path; }
 };
 

@@ -101,6 +101,7 @@ const FieldTable<MoeConfig>& moe_fields() {
       choice_field("group_score", &MoeConfig::group_score, {"max", "top2_sum"}),
       choice_field("weight_applied_to", &MoeConfig::weight_applied_to, {"expert output", "expert input"}),
       nullable_number_field("load_balance_loss_weight", &MoeConfig::load_balance_loss_weight, 1e6),
+      flag_field("output_router_logits", &MoeConfig::output_router_logits),
   };
   return table;
 }
@@ -296,6 +297,23 @@ const FieldTable<ModelConfig>& model_fields() {
   return table;
 }
 
+// Fields that follow from others in the class of the model, and were not set themselves.
+void follow_changes(ModelConfig& changed, const ModelConfig& before) {
+  const ModelFamily& family = model_family(changed.family);
+  if (changed.qk_norm && before.qk_norm == changed.qk_norm) changed.qk_norm->epsilon = changed.norm_epsilon;
+  if (family.one_mlp_width) {
+    if (changed.mlp_dim != before.mlp_dim && changed.moe_mlp_dim == before.moe_mlp_dim) changed.moe_mlp_dim = changed.mlp_dim;
+    if (changed.moe_mlp_dim != before.moe_mlp_dim && changed.mlp_dim == before.mlp_dim) changed.mlp_dim = changed.moe_mlp_dim;
+  }
+  if (changed.moe && before.moe && changed.moe->shared_expert_mlp_dim == before.moe->shared_expert_mlp_dim)
+    changed.moe->shared_expert_mlp_dim = changed.moe->num_shared_experts * changed.moe_mlp_dim;
+  if (changed.mla) {
+    if (changed.head_dim == before.head_dim) changed.head_dim = changed.mla->qk_nope_head_dim + changed.mla->qk_rope_head_dim;
+    if (changed.num_kv_heads == before.num_kv_heads) changed.num_kv_heads = changed.num_query_heads;
+  }
+  if (changed.vision.has_value() != before.vision.has_value()) changed.hf_architecture = changed.hf_model_type = "";
+}
+
 std::string stem(const std::string& source) {
   std::string name = source.substr(source.find_last_of('/') + 1);
   if (name.ends_with(".json")) name.resize(name.size() - 5);
@@ -319,7 +337,7 @@ void set_model_field(ModelConfig& config, const std::string& field, const json& 
   if (!found) refuse_key({place.source, ""}, field, model_field_names());
   // The reader of a nested object adds the rest of the dotted name to the place itself, where it is spelled as ours.
   const bool same_spelling = place.path == field;
-  found->read(config, nested, same_spelling ? JsonPlace{place.source, first} : place);
+  found->read(config, nested, same_spelling ? JsonPlace{place.source, first} : JsonPlace{place.source, place.path, first != field});
 }
 
 ModelConfig model_config_from_json(const json& object, const std::string& source) {
@@ -355,8 +373,7 @@ void override_model_config(ModelConfig& config, const json& overrides, const std
   ModelConfig changed = config;
   if (json_object(overrides, place).contains("family")) read_family(changed, overrides.at("family"), place.at("family"));
   for (const auto& [key, value] : overrides.items()) set_model_field(changed, our_field_name(changed.family, key), value, place.at(key));
-  // One epsilon for all norms: whoever sets norm_epsilon alone means both.
-  if (changed.qk_norm && config.qk_norm == changed.qk_norm) changed.qk_norm->epsilon = changed.norm_epsilon;
+  follow_changes(changed, config);
   check_model_config(changed);
   config = changed;
 }

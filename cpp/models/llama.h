@@ -8,13 +8,10 @@
 
 namespace mw {
 
-// In the order of transformers' state_dict. Weights of the two projections that write to the residual stream start smaller, by
-// 1 / sqrt(2 * num_layers), so that the stream's variance does not grow with depth (Radford et al. 2019).
+// In the order of transformers' state_dict.
 std::vector<ParameterSpec> llama_parameters(const ModelConfig& config, DType dtype);
 
 // input_ids i32[batch, seq] -> hidden states [batch, seq, embed] after the final norm.
 Tensor llama_hidden(const ModelConfig& config, const ParameterSet& weights, Tensor input_ids, const Tokens& tokens, RouterOutputs* routers);
-
-Tensor llama_head(const ModelConfig& config, const ParameterSet& weights);
 
 }  // namespace mw

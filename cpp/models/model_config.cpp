@@ -31,7 +31,7 @@ class Checker {
   const ModelConfig& config_;
 };
 
-void check_sizes(const ModelConfig& c, const Checker& check) {
+void check_sizes(const ModelConfig& c, const ModelFamily& family, const Checker& check) {
   check.at_least_one("embedding_dim", c.embedding_dim);
   check.at_least_one("mlp_dim", c.mlp_dim);
   check.at_least_one("num_layers", c.num_layers);
@@ -45,9 +45,15 @@ void check_sizes(const ModelConfig& c, const Checker& check) {
     check.require(false, "num_kv_heads (", c.num_kv_heads, ") does not divide num_query_heads (", c.num_query_heads,
                   "); the nearest num_query_heads are ", lower > 0 ? std::to_string(lower) + " and " : "", lower + c.num_kv_heads);
   }
-  check.require(c.head_dim % 2 == 0, "head_dim is ", c.head_dim,
+  check.require(c.head_dim % 2 == 0 || c.mla || !family.has_rope, "head_dim is ", c.head_dim,
                 "; rope turns pairs, so it is even: ", c.head_dim - 1 > 0 ? std::to_string(c.head_dim - 1) + " or " : "", c.head_dim + 1);
   check.require(c.mtp_layers >= 0, "mtp_layers is ", c.mtp_layers, "; expected 0 or more");
+  if (family.heads_fill_embedding) {
+    check.require(c.num_query_heads * c.head_dim == c.embedding_dim, "embedding_dim is ", c.embedding_dim, ", but in ",
+                  family.hf_architecture, " it is num_query_heads * head_dim = ", c.num_query_heads * c.head_dim);
+    check.require(c.num_kv_heads == c.num_query_heads, "num_kv_heads is ", c.num_kv_heads, ", but in ", family.hf_architecture,
+                  " it is num_query_heads (", c.num_query_heads, ")");
+  }
 }
 
 void check_pattern(const ModelConfig& c, const ModelFamily& family, const Checker& check) {
@@ -88,8 +94,9 @@ void check_rope(const ModelConfig& c, const ModelFamily& family, const Checker& 
     return;
   }
   check.require(s.low_frequency_factor > 0, "rope.scaling.low_frequency_factor is ", s.low_frequency_factor, "; expected more than 0");
-  check.require(s.high_frequency_factor > s.low_frequency_factor, "rope.scaling.high_frequency_factor (", s.high_frequency_factor,
-                ") is not above low_frequency_factor (", s.low_frequency_factor, ")");
+  // Equal ones (Llama 4 Scout) leave no frequencies between.
+  check.require(s.high_frequency_factor >= s.low_frequency_factor, "rope.scaling.high_frequency_factor (", s.high_frequency_factor,
+                ") is below low_frequency_factor (", s.low_frequency_factor, ")");
 }
 
 void check_choices(const ModelConfig& c, const Checker& check) {
@@ -99,6 +106,37 @@ void check_choices(const ModelConfig& c, const Checker& check) {
                 "attention_scale is not more than 0; null means 1/sqrt(head_dim)");
   for (const double cap : {c.attention_logit_softcap, c.final_logit_softcap})
     check.require(cap >= 0 && std::isfinite(cap), "a softcap is ", cap, "; expected null or more than 0");
+}
+
+template <typename T>
+std::string json_like(const T& value) {
+  if constexpr (std::is_same_v<T, bool>) return value ? "true" : "false";
+  return concat_text(value);
+}
+
+// Of the router, what the family's class always does.
+void check_router(const ModelConfig& c, const ModelFamily& family, const Checker& check) {
+  const MoeConfig &m = *c.moe, &always = family.router;
+  const auto fixed = [&](const char* choice, const char* field, const auto& value, const auto& expected) {
+    const auto& free = family.router_choices;
+    check.require(value == expected || std::find(free.begin(), free.end(), choice) != free.end(), "moe.", field, " is ", json_like(value),
+                  ", but ", family.hf_architecture, " always has ", json_like(expected));
+  };
+  fixed("shared_experts", "num_shared_experts", m.num_shared_experts, always.num_shared_experts);
+  fixed("first_dense_layers", "first_dense_layers", m.first_dense_layers, always.first_dense_layers);
+  fixed("moe_layer_step", "moe_layer_step", m.moe_layer_step, always.moe_layer_step);
+  fixed("routing_score", "routing_score", m.routing_score, always.routing_score);
+  fixed("routing_selection_bias", "routing_selection_bias", m.routing_selection_bias, always.routing_selection_bias);
+  fixed("normalize_topk_weights", "normalize_topk_weights", m.normalize_topk_weights, always.normalize_topk_weights);
+  fixed("routed_scaling_factor", "routed_scaling_factor", m.routed_scaling_factor, always.routed_scaling_factor);
+  fixed("groups", "num_expert_groups", m.num_expert_groups, always.num_expert_groups);
+  fixed("group_score", "group_score", m.group_score, always.group_score);
+  fixed("weight_applied_to", "weight_applied_to", m.weight_applied_to, always.weight_applied_to);
+  check.require(!family.one_mlp_width || c.mlp_dim == c.moe_mlp_dim, "mlp_dim is ", c.mlp_dim, " and moe_mlp_dim ", c.moe_mlp_dim, ", but ",
+                family.hf_architecture, " has one size for both");
+  check.require(m.shared_expert_mlp_dim == m.num_shared_experts * c.moe_mlp_dim, "moe.shared_expert_mlp_dim is ", m.shared_expert_mlp_dim,
+                ", but ", family.hf_architecture, " has num_shared_experts * moe_mlp_dim = ", m.num_shared_experts * c.moe_mlp_dim);
+  check.require(!family.has_mla || m.num_shared_experts > 0, "moe.num_shared_experts is 0, but ", family.hf_architecture, " has 1 or more");
 }
 
 void check_experts(const ModelConfig& c, const ModelFamily& family, const Checker& check) {
@@ -127,6 +165,9 @@ void check_experts(const ModelConfig& c, const ModelFamily& family, const Checke
   check.require(m.experts_per_token <= m.num_experts / m.num_expert_groups * m.groups_selected, "moe.experts_per_token is ",
                 m.experts_per_token, ", but the selected groups have ", m.num_experts / m.num_expert_groups * m.groups_selected,
                 " experts");
+  check.require(m.group_score != "top2_sum" || m.num_experts / m.num_expert_groups >= 2, "moe.num_expert_groups is ", m.num_expert_groups,
+                "; groups scored by their two best have 2 experts or more");
+  check_router(c, family, check);
 }
 
 void check_latent_attention(const ModelConfig& c, const ModelFamily& family, const Checker& check) {
@@ -149,8 +190,10 @@ void check_latent_attention(const ModelConfig& c, const ModelFamily& family, con
 void check_family(const ModelConfig& c, const ModelFamily& family, const Checker& check) {
   const bool has_norm = !family.qk_norm.empty();
   check.require(family.qk_norm_optional || has_norm == c.qk_norm.has_value(), "qk_norm is ", c.qk_norm ? "set" : "null",
-                ", but the family '", c.family, "' ", has_norm ? "always" : "never", " has it; use the family '",
-                has_norm ? "llama" : "qwen3", "'");
+                ", but the family '", c.family, "' ", has_norm ? "always" : "never", " has it",
+                c.family == "qwen3" ? "; use the family 'llama'"
+                : has_norm          ? ""
+                                    : "; use the family 'qwen3'");
   check.require(!c.qk_norm || c.qk_norm->kind == family.qk_norm, "qk_norm.kind is '", c.qk_norm ? c.qk_norm->kind : "",
                 "', but the family '", c.family, "' has '", family.qk_norm, "'");
   check.require(!c.qk_norm || c.qk_norm->epsilon == c.norm_epsilon, "qk_norm.epsilon differs from norm_epsilon; ", family.hf_architecture,
@@ -217,7 +260,7 @@ void check_model_config(ModelConfig& config) {
   if (config.hf_architecture.empty()) config.hf_architecture = config.vision ? family.hf_multimodal_architecture : family.hf_architecture;
   if (config.hf_model_type.empty()) config.hf_model_type = config.vision ? family.hf_multimodal_model_type : family.hf_model_type;
   const Checker check(config);
-  check_sizes(config, check);
+  check_sizes(config, family, check);
   check_choices(config, check);
   check_pattern(config, family, check);
   check_rope(config, family, check);

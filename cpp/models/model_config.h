@@ -89,6 +89,7 @@ struct MoeConfig {
   std::string group_score = "max";                  // "max", "top2_sum"
   std::string weight_applied_to = "expert output";  // or "expert input" (Llama 4)
   double load_balance_loss_weight = 0.0;            // router_aux_loss_coef of config.json; a loss only where it is asked for
+  bool output_router_logits = false;                // of config.json: asks for that loss, as in transformers
   bool operator==(const MoeConfig&) const = default;
 };
 

@@ -28,14 +28,15 @@ struct ParameterSpec {
   std::vector<int64_t> hf_shape;  // what the file says of one tensor: q_proj [heads * head_dim, embed]
   Initial initial = Initial::kNormal;
   double deviation = 0.02;    // of kNormal
-  bool is_embedding = false;  // looked up by token id (a tied head is one too)
+  bool is_embedding = false;  // looked up by token id or position (a tied head is one too)
+  bool is_bias = false;       // of several vectors at once, such as one per expert: never decays, although the file calls it a matrix
   // The tensors that are stacked to this parameter, each one contiguous piece of it; empty: one, under the parameter's name.
   std::vector<std::string> parts{};
   std::vector<TensorCopy> copies{};
   bool trained = true;  // false: moved by a rule of its own (the router's selection bias), never by a gradient
 
   // Whether weight decay applies unless the user says otherwise.
-  bool decays() const { return hf_shape.size() >= 2 && !is_embedding && trained; }
+  bool decays() const { return hf_shape.size() >= 2 && !is_embedding && !is_bias && trained; }
   int64_t num_tensors() const { return parts.empty() ? 1 : static_cast<int64_t>(parts.size()); }
   const std::string& tensor_name(int64_t i) const { return parts.empty() ? name : parts.at(static_cast<size_t>(i)); }
   int64_t tensor_elements() const { return type.elements() / num_tensors(); }

@@ -65,8 +65,8 @@ Tensor mtp_loss(Builder& b, const ModelFamily& family, const ModelConfig& config
     const Tensor loss_weights = b.input("mtp_loss_weights" + k, int_type(size).with_dtype(DType::kF32));
     const Scope scope(b, "mtp" + k);
     const MtpHidden module = family.mtp(config, weights, depth, hidden, ids, batch.tokens, routers);
-    losses.push_back(next_token_loss(module.normalised, family.head(config, weights), targets, loss_weights, loss_scale,
-                                     config.final_logit_softcap));
+    losses.push_back(
+        next_token_loss(module.normalised, family.head(config, weights), targets, loss_weights, loss_scale, config.final_logit_softcap));
     hidden = module.hidden;
   }
   return sum_of(losses) * (1.0 / static_cast<double>(config.mtp_layers));
@@ -96,7 +96,8 @@ void add_router_terms(Builder& b, const ModelConfig& config, const std::vector<P
     loss.add("sequence_balance_loss", each_layer([&](const RouterOutput& r) { return sequence_balance_loss(r, counts, score); }),
              terms.sequence_balance);
   }
-  if (terms.router_z > 0) loss.add("router_z_loss", each_layer([&](const RouterOutput& r) { return router_z_loss(r, counts); }), terms.router_z);
+  if (terms.router_z > 0)
+    loss.add("router_z_loss", each_layer([&](const RouterOutput& r) { return router_z_loss(r, counts); }), terms.router_z);
   if (terms.expert_load) {
     const std::vector<std::string> layers = expert_layers(config);
     for (size_t i = 0; i < routers.size(); ++i) b.output("expert_load." + layers.at(i), expert_load(routers[i], counts));
@@ -148,7 +149,8 @@ Program trace_loss(const ModelConfig& config, const BatchSize& size, const LossT
   const Tensor loss_weights = b.input("loss_weights", int_type(size).with_dtype(DType::kF32));
   const Tensor loss_scale = b.input("loss_scale", {DType::kF32, {}});
   const bool several = terms.mtp > 0 || terms.balance > 0 || terms.sequence_balance > 0 || terms.router_z > 0;
-  LossSum loss(b, next_token_loss(batch.hidden, family.head(config, weights), targets, loss_weights, loss_scale, config.final_logit_softcap),
+  LossSum loss(b,
+               next_token_loss(batch.hidden, family.head(config, weights), targets, loss_weights, loss_scale, config.final_logit_softcap),
                several);
   if (terms.mtp > 0) loss.add("mtp_loss", mtp_loss(b, family, config, weights, size, batch, loss_scale, &routers), terms.mtp);
   if (!routers.empty())

@@ -18,12 +18,12 @@ Program trace_forward(const ModelConfig& config, const BatchSize& size);
 
 // The weights of the terms that a training loss adds to the mean loss per token; 0 leaves a term out.
 struct LossTerms {
-  double mtp = 0;                     // the mean loss of the multi-token prediction modules (DeepSeek-V3 2024, eq. 24-25)
-  double balance = 0;                 // load balance of experts, all layers together (Fedus et al. 2021)
-  double sequence_balance = 0;        // the same per sequence, layer by layer (DeepSeek-V3 2024, eq. 17-20)
-  double router_z = 0;                // mean squared log-sum-exp of the router's logits (Zoph et al. 2022), layer by layer
-  double selection_bias_rate = 0;     // moves the router's selection bias by this much per step (DeepSeek-V3 2024, section 2.1.2)
-  bool expert_load = false;           // also the choices per expert, as results "expert_load.layers.N" f32[experts]
+  double mtp = 0;                  // the mean loss of the multi-token prediction modules (DeepSeek-V3 2024, eq. 24-25)
+  double balance = 0;              // load balance of experts, all layers together (Fedus et al. 2021)
+  double sequence_balance = 0;     // the same per sequence, layer by layer (DeepSeek-V3 2024, eq. 17-20)
+  double router_z = 0;             // mean squared log-sum-exp of the router's logits (Zoph et al. 2022), layer by layer
+  double selection_bias_rate = 0;  // moves the router's selection bias by this much per step (DeepSeek-V3 2024, section 2.1.2)
+  bool expert_load = false;        // also the choices per expert, as results "expert_load.layers.N" f32[experts]
   bool operator==(const LossTerms&) const = default;
 };
 

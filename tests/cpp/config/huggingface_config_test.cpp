@@ -139,12 +139,14 @@ TEST(config, huggingface_files_are_read_strictly) {
   expect_refused(kLlama31, {{"num_key_value_heads", 5}}, "does not divide");
   expect_refused(kLlama31, {{"architectures", {"LlamaForCausalML"}}},
                  "expected one of LlamaForCausalLM, MistralForCausalLM, Qwen3ForCausalLM", "did you mean 'LlamaForCausalLM'?");
-  expect_refused(kLlama31, {{"architectures", nullptr}, {"model_type", "gpt2"}},
-                 "model_type: expected one of llama, mistral, qwen3, found 'gpt2'");
-  expect_refused(kLlama31, {{"rope_scaling", {{"rope_type", "yarn"}}}}, "rope_scaling.rope_type: the rope type 'yarn' does not exist here");
+  expect_refused(kLlama31, {{"architectures", nullptr}, {"model_type", "gpt3"}},
+                 "model_type: expected one of llama, mistral, qwen3, mixtral", "found 'gpt3' (did you mean 'gpt2'?)");
+  expect_refused(
+      kLlama31, {{"rope_scaling", {{"rope_type", "longrope"}}}},
+      "rope_scaling.rope_type: the rope type 'longrope' does not exist here; there are 'default', 'linear', 'llama3' and 'yarn'");
   expect_refused(kLlama31, {{"rope_scaling", {{"factor", nullptr}}}}, "the rope type 'llama3' wants the key 'factor'");
   expect_refused(kLlama31, {{"rope_scaling", {{"beta_fast", 32}}}}, "rope_scaling: unknown key 'beta_fast'");
-  expect_refused(kLlama31, {{"hidden_act", "gelu_new"}}, "hidden_act: expected one of 'gelu'");
+  expect_refused(kLlama31, {{"hidden_act", "quick_gelu"}}, "hidden_act: expected one of 'silu'");
   expect_refused(kLlama31, {{"torch_dtype", "float8"}}, "torch_dtype: expected one of 'float32', 'bfloat16', 'float16'");
   expect_refused(kLlama31, {{"quantization_config", {{"bits", 4}}}}, "quantization_config: expected weights in float32");
 }

@@ -85,8 +85,8 @@ TEST(config, fields_that_do_not_fit_together_are_refused) {
   expect_refused({{"family", "qwen3"}}, "qk_norm is null, but the family 'qwen3' always has it");
   expect_refused({{"bias", {{"qkv", true}}}}, "bias.qkv and bias.attention_output differ");
   expect_refused({{"family", "mistral"}, {"bias", {{"mlp", true}}}}, "has no bias in the mlp");
-  expect_refused({{"rope", {{"scaling", {{"kind", "llama3"}, {"factor", 8}, {"low_frequency_factor", 4}}}}}},
-                 "high_frequency_factor (4) is not above low_frequency_factor (4)");
+  expect_refused({{"rope", {{"scaling", {{"kind", "llama3"}, {"factor", 8}, {"low_frequency_factor", 5}}}}}},
+                 "high_frequency_factor (4) is below low_frequency_factor (5)");
   expect_refused({{"rope.pair_layout_in_hf_weights", "interleaved"}}, "LlamaForCausalLM pairs halves");
 }
 
