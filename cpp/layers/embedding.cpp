@@ -28,7 +28,7 @@ Tensor embed_tokens(Tensor table, Tensor ids, double multiplier) {
 
 Tensor embed_positions(Tensor table, Tensor positions) {
   const Scope scope(*positions.builder, "position_embedding");
-  return gather_rows(table, positions, "position");
+  return gather_rows(table, positions, "positions");
 }
 
 Tensor vocabulary_logits(Tensor x, Tensor head, double softcap) {

@@ -8,7 +8,7 @@ namespace mw {
 // sqrt(embed) is (55.5 for 3072 in bf16). Scope: embedding.
 Tensor embed_tokens(Tensor table, Tensor ids, double multiplier = 1);
 
-// Learned positions (GPT-2): table[position, embed], positions i32[batch, seq] -> [batch, seq, embed], to be added to the tokens'
+// Learned positions (GPT-2): table[positions, embed], positions i32[batch, seq] -> [batch, seq, embed], to be added to the tokens'
 // vectors. Scope: position_embedding.
 Tensor embed_positions(Tensor table, Tensor positions);
 

@@ -33,9 +33,11 @@ def heads(head_dim: int) -> np.ndarray:
     return np.random.default_rng(head_dim).standard_normal((BATCH, SEQ, HEADS, head_dim)).astype(np.float32)
 
 
-def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
+def assert_close(ours: np.ndarray, theirs: np.ndarray, frequency_error: float = 0.0) -> None:
+    """frequency_error: of the fastest pairs that are not exact, in radians per position."""
     assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs).max() <= 2e-6 * np.abs(theirs).max()
+    tolerance = 2e-6 + frequency_error * POSITIONS[:, :, None, None]
+    assert (np.abs(ours - theirs) <= tolerance * np.abs(theirs).max()).all()
 
 
 def test_gpt_oss() -> None:
@@ -47,7 +49,8 @@ def test_gpt_oss() -> None:
     cos, sin = modeling_gpt_oss.GptOssRotaryEmbedding(config)(q, torch.from_numpy(POSITIONS))
     expected = modeling_gpt_oss.apply_rotary_pos_emb(q, q, cos, sin)[0].transpose(1, 2).numpy()
     ours = rotated(x, theta=150000, scaling="yarn", original_positions=4096, attention_factor=0.1 * math.log(32) + 1, **yarn)
-    assert_close(ours, expected)
+    # Two of torch's powers of 150000 are not the nearest floats: pair 6 turns by 0.107 per position.
+    assert_close(ours, expected, frequency_error=0.107 * 2**-23)
 
 
 def test_deepseek_v3() -> None:

@@ -10,7 +10,7 @@
 namespace mw::testing {
 namespace {
 
-const Dim kBatch{"batch", 1}, kSeq{"seq", 2}, kEmbed{"embed", 3}, kMlp{"mlp", 2}, kVocab{"vocab", 4}, kPosition{"position", 5};
+const Dim kBatch{"batch", 1}, kSeq{"seq", 2}, kEmbed{"embed", 3}, kMlp{"mlp", 2}, kVocab{"vocab", 4}, kPosition{"positions", 5};
 const Type kX{DType::kF32, {kBatch, kSeq, kEmbed}}, kIds{DType::kI32, {kBatch, kSeq}};
 
 // Traces with inputs made of their values, and evaluates the one result.

@@ -48,8 +48,15 @@ TEST(ops, rope_frequencies_are_those_of_transformers) {
 }
 
 TEST(ops, yarn_frequencies_and_factors_are_those_of_transformers) {
-  EXPECT(rope_frequencies({.theta = 150000, .scaling = "yarn", .factor = 32, .original_positions = 4096, .truncate = false}, 64) ==
-         kGptOss);
+  // Two of torch's powers of 150000 are not the nearest floats.
+  const std::vector<float> gpt_oss =
+      rope_frequencies({.theta = 150000, .scaling = "yarn", .factor = 32, .original_positions = 4096, .truncate = false}, 64);
+  int different = 0;
+  for (size_t i = 0; i < kGptOss.size(); ++i) {
+    different += gpt_oss[i] != kGptOss[i];
+    EXPECT_NEAR(gpt_oss[i] / kGptOss[i], 1.0, 0x1.8p-23);
+  }
+  EXPECT(gpt_oss.size() == kGptOss.size() && different <= 2);
   EXPECT(rope_frequencies({.scaling = "yarn", .factor = 40, .original_positions = 4096}, 64) == kDeepSeek);
   EXPECT(rope_frequencies({.scaling = "yarn", .factor = 4, .original_positions = 64, .beta_fast = 2, .beta_slow = 1.9}, 16) == kNarrowYarn);
   EXPECT_EQ(yarn_attention_factor(32), 1.3465735902799727);
