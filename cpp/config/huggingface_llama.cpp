@@ -69,7 +69,7 @@ ModelConfig llama4_defaults() {
   c.rope.pair_layout_in_hf_weights = "interleaved";
   c.qk_norm = QkNorm{.kind = "l2"};
   c.attention_pattern.chunk_size = 8192;
-  c.temperature_tuning = TemperatureTuning{};
+  c.temperature_tuning = TemperatureConfig{};
   c.moe = MoeConfig{.num_experts = 16,
                     .experts_per_token = 1,
                     .num_shared_experts = 1,
