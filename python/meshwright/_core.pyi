@@ -268,18 +268,45 @@ class TraceOps:
     def argmax(arg0: Trace, arg1: int, arg2: str) -> int: ...
     @staticmethod
     def attention(
-        arg0: Trace, arg1: int, arg2: int, arg3: int, arg4: int | None, arg5: int | None, arg6: float, arg7: bool, arg8: int
+        arg0: Trace,
+        arg1: int,
+        arg2: int,
+        arg3: int,
+        arg4: int | None,
+        arg5: int | None,
+        arg6: float,
+        arg7: bool,
+        arg8: int,
+        arg9: float,
+        arg10: int | None,
+        arg11: int,
     ) -> int: ...
     @staticmethod
     def binary(arg0: Trace, arg1: str, arg2: int, arg3: int) -> int: ...
     @staticmethod
     def broadcast_to(arg0: Trace, arg1: int, arg2: collections.abc.Sequence[tuple[str, int]]) -> int: ...
     @staticmethod
-    def cache_write(arg0: Trace, arg1: int, arg2: int, arg3: int, arg4: int) -> int: ...
+    def cache_write(arg0: Trace, arg1: int, arg2: int, arg3: int, arg4: int, arg5: bool) -> int: ...
     @staticmethod
-    def cached_attention(arg0: Trace, arg1: int, arg2: int, arg3: int, arg4: int, arg5: int, arg6: float, arg7: int) -> int: ...
+    def cached_attention(
+        arg0: Trace,
+        arg1: int,
+        arg2: int,
+        arg3: int | None,
+        arg4: int,
+        arg5: int,
+        arg6: float,
+        arg7: int,
+        arg8: float,
+        arg9: int | None,
+        arg10: int,
+        arg11: bool,
+        arg12: int,
+    ) -> int: ...
     @staticmethod
     def cast(arg0: Trace, arg1: int, arg2: str) -> int: ...
+    @staticmethod
+    def chunk_segments(arg0: Trace, arg1: int, arg2: int, arg3: int) -> int: ...
     @staticmethod
     def concat(arg0: Trace, arg1: collections.abc.Sequence[int], arg2: str) -> int: ...
     @staticmethod
