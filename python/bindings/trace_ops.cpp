@@ -105,17 +105,23 @@ void bind_layers(Face& m) {
     return rope(t.tensor(x), t.tensor(positions), rope_settings).id;
   });
   m.def_static("attention", [](Trace& t, Id q, Id k, Id v, std::optional<Id> segments, std::optional<Id> kv_segments, double scale,
-                               bool causal, int64_t window) {
+                               bool causal, int64_t window, double softcap, std::optional<Id> sinks, int64_t chunk) {
     return attention(t.tensor(q), t.tensor(k), t.tensor(v), optional_tensor(t, segments), optional_tensor(t, kv_segments),
-                     {.scale = scale, .causal = causal, .window = window})
+                     {.scale = scale, .causal = causal, .window = window, .softcap = softcap, .chunk = chunk}, optional_tensor(t, sinks))
         .id;
   });
-  m.def_static("cache_write", [](Trace& t, Id cache, Id x, Id slots, Id positions) {
-    return cache_write(t.tensor(cache), t.tensor(x), t.tensor(slots), t.tensor(positions)).id;
+  m.def_static("chunk_segments", [](Trace& t, Id segments, Id positions, int64_t chunk) {
+    return chunk_segments(t.tensor(segments), t.tensor(positions), chunk).id;
   });
-  m.def_static("cached_attention", [](Trace& t, Id q, Id k, Id v, Id slots, Id positions, double scale, int64_t window) {
-    return cached_attention(t.tensor(q), t.tensor(k), t.tensor(v), t.tensor(slots), t.tensor(positions),
-                            {.scale = scale, .causal = true, .window = window})
+  m.def_static("cache_write", [](Trace& t, Id cache, Id x, Id slots, Id positions, bool ring) {
+    return cache_write(t.tensor(cache), t.tensor(x), t.tensor(slots), t.tensor(positions), ring).id;
+  });
+  m.def_static("cached_attention", [](Trace& t, Id q, Id k, std::optional<Id> v, Id slots, Id positions, double scale, int64_t window,
+                                      double softcap, std::optional<Id> sinks, int64_t chunk, bool ring, int64_t value_prefix) {
+    const AttentionAttributes attributes{
+        .scale = scale, .window = window, .softcap = softcap, .chunk = chunk, .ring = ring, .value_prefix = value_prefix};
+    return cached_attention(t.tensor(q), t.tensor(k), optional_tensor(t, v), t.tensor(slots), t.tensor(positions), attributes,
+                            optional_tensor(t, sinks))
         .id;
   });
   m.def_static("cross_entropy", [](Trace& t, Id x, Id w, Id targets, double softcap) {

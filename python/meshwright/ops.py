@@ -55,8 +55,8 @@ def _pairs(sizes: dict[str, int]) -> list[tuple[str, int]]:
 
 
 def unary(op: str, x: Tensor) -> Tensor:
-    """neg, exp, log, sqrt, rsqrt, reciprocal, square, abs, sin, cos, tanh, sigmoid, silu, relu, gelu_tanh, gelu_erf, erf, is_finite,
-    logical_not; an unknown name is an error with the nearest."""
+    """neg, exp, log, sqrt, rsqrt, reciprocal, square, abs, floor, sin, cos, tanh, sigmoid, silu, relu, gelu_tanh, gelu_erf, erf,
+    is_finite, logical_not; an unknown name is an error with the nearest."""
     return _one("unary", op, x)
 
 
@@ -103,6 +103,11 @@ def square(x: Tensor) -> Tensor:
 
 def abs(x: Tensor) -> Tensor:
     return unary("abs", x)
+
+
+def floor(x: Tensor) -> Tensor:
+    """The largest whole number that is at most x; its gradient is 0."""
+    return unary("floor", x)
 
 
 def sin(x: Tensor) -> Tensor:
@@ -347,26 +352,54 @@ def attention(
     scale: float | None = None,
     causal: bool = True,
     window: int = 0,
+    softcap: float = 0.0,
+    sinks: Tensor | None = None,
+    chunk: int = 0,
 ) -> Tensor:
     """Softmax attention (arXiv:2205.14135): q[batch, seq, kv_heads, q_per_kv, head_dim], k and v[batch, kv_seq, kv_heads, head_dim].
 
     segment_ids int32[batch, seq] and kv_segment_ids[batch, kv_seq]: a query sees keys of its own segment only. scale: by default
-    1 / sqrt(head_dim). window > 0: only the last `window` keys."""
+    1 / sqrt(head_dim). window > 0: only the last `window` keys. softcap > 0: scores are softcap * tanh(score / softcap) (Gemma 2).
+    sinks[kv_heads, q_per_kv]: one more logit per query head in the softmax's sum (GPT-OSS). chunk: for the count of FLOPs; the mask of
+    chunked attention comes from segment ids made by chunk_segments."""
     factor = q.size("head_dim") ** -0.5 if scale is None else float(scale)
-    return _one("attention", q, k, v, segment_ids, kv_segment_ids, factor, causal, window)
+    return _one("attention", q, k, v, segment_ids, kv_segment_ids, factor, causal, window, softcap, sinks, chunk)
 
 
-def cache_write(cache: Tensor, x: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
-    """Rows x[batch, seq, kv_heads, head_dim] into cache[slot, kv_seq, kv_heads, head_dim] at (slots, positions)."""
-    return _one("cache_write", cache, x, slots, positions)
+def chunk_segments(segment_ids: Tensor, positions: Tensor, chunk: int) -> Tensor:
+    """Segment ids int32[batch, seq] by which attention is chunked (Llama 4): of each token the index of the first one with the same
+    (segment id, position // chunk)."""
+    return _one("chunk_segments", segment_ids, positions, chunk)
+
+
+def cache_write(cache: Tensor, x: Tensor, slots: Tensor, positions: Tensor, ring: bool = False) -> Tensor:
+    """Rows x[batch, seq, kv_heads, head_dim] into cache[slot, kv_seq, kv_heads, head_dim] at (slots, positions).
+
+    ring: at positions % kv_seq, where kv_seq is a multiple of 128."""
+    return _one("cache_write", cache, x, slots, positions, ring)
 
 
 def cached_attention(
-    q: Tensor, k_cache: Tensor, v_cache: Tensor, slots: Tensor, positions: Tensor, scale: float | None = None, window: int = 0
+    q: Tensor,
+    k_cache: Tensor,
+    v_cache: Tensor | None,
+    slots: Tensor,
+    positions: Tensor,
+    scale: float | None = None,
+    window: int = 0,
+    softcap: float = 0.0,
+    sinks: Tensor | None = None,
+    chunk: int = 0,
+    ring: bool = False,
+    value_prefix: int = 0,
 ) -> Tensor:
-    """Attention of packed tokens to the caches of their slots, up to their own positions."""
+    """Attention of packed tokens to the caches of their slots, up to their own positions: the last `window` of them, or those of their
+    own `chunk`.
+
+    ring: the caches were written with ring=True and hold the window or chunk and the tokens of one step. value_prefix, with v_cache=None:
+    values are the first elements of each key. softcap, sinks: as in attention."""
     factor = q.size("head_dim") ** -0.5 if scale is None else float(scale)
-    return _one("cached_attention", q, k_cache, v_cache, slots, positions, factor, window)
+    return _one("cached_attention", q, k_cache, v_cache, slots, positions, factor, window, softcap, sinks, chunk, ring, value_prefix)
 
 
 def cross_entropy(x: Tensor, weight: Tensor, targets: Tensor, softcap: float = 0.0) -> Tensor:

@@ -158,8 +158,10 @@ def with_eos(model, token):
     return other
 
 
-def test_long_prompts_go_through_in_chunks():
-    model = make_model(max_position_embeddings=1024)
+# With the window the caches are rings of 384 rows, and the longest prompt goes round.
+@pytest.mark.parametrize("changes", [{}, {"family": "mistral", "sliding_window": 40}])
+def test_long_prompts_go_through_in_chunks(changes):
+    model = make_model(max_position_embeddings=1024, **changes)
     rng = np.random.default_rng(1)
     prompts = [rng.integers(0, VOCAB, size).tolist() for size in (700, 255, 256, 257, 3)]
     details = mw.Generator(model).generate(prompts, max_new_tokens=3, return_details=True)

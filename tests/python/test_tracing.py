@@ -83,6 +83,7 @@ UNARY = {
     "reciprocal": lambda x: 1 / np.abs(x),
     "square": np.square,
     "abs": np.abs,
+    "floor": np.floor,
     "sin": np.sin,
     "cos": np.cos,
     "tanh": np.tanh,
@@ -195,6 +196,32 @@ def test_parts_of_a_model():
     expected = np.einsum("bshqt,bthd->bshqd", softmax(np.where(mask, scores, -1e30)), v)
     check(mw.trace(lambda q, k, v: ops.attention(q, k, v), **specs), expected, q=q, k=k, v=v)
 
+    sinks = numbers(2, 3)
+    capped = np.where(mask, 2 * np.tanh(scores / 2), -1e30)
+    joined = np.concatenate([capped, np.broadcast_to(sinks[None, None, :, :, None], (1, 6, 2, 3, 1))], -1)
+    expected = np.einsum("bshqt,bthd->bshqd", softmax(joined)[..., :-1], v)
+    with_sinks = mw.trace(lambda q, k, v, s: ops.attention(q, k, v, softcap=2.0, sinks=s), **specs, s=f32(kv_heads=2, q_per_kv=3))
+    check(with_sinks, expected, q=q, k=k, v=v, s=sinks)
+
+    def chunked(q, k, v, segments, positions):
+        chunks = ops.chunk_segments(segments, positions, 4)
+        return ops.attention(q, k, v, chunks, ops.rename(chunks, "seq", "kv_seq"), chunk=4)
+
+    places = np.arange(6)
+    expected = np.einsum(
+        "bshqt,bthd->bshqd", softmax(np.where(mask * (places[:, None] // 4 == places // 4)[None, :, None, None], scores, -1e30)), v
+    )
+    ints = mw.Spec("int32", batch=1, seq=6)
+    check(
+        mw.trace(chunked, **specs, segments=ints, positions=ints),
+        expected,
+        q=q,
+        k=k,
+        v=v,
+        segments=np.ones((1, 6), int),
+        positions=places[None],
+    )
+
     x, w, b = numbers(2, 5, 8), numbers(8), numbers(8)
     norm = mw.trace(lambda x, w: ops.rms_norm(x, w, 1e-6), x=f32(batch=2, seq=5, embed=8), w=f32(embed=8))
     check(norm, x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * w, x=x, w=w)
@@ -242,6 +269,28 @@ def test_random_numbers_and_updates():
         step = (0.9 * m + 0.1 * g) / 0.1 / (np.sqrt((0.95 * v + 0.05 * g * g) / 0.05) + 1e-8)
         assert np.allclose(new_w, w * (1 - 0.1 * 0.01) - 0.1 * step, atol=1e-5)
         assert np.allclose(sgd_b, 0.9 * m + g, atol=1e-6) and np.allclose(sgd_w, w - 0.1 * (0.9 * m + g), atol=1e-6)
+
+
+def test_caches_that_go_round_and_hold_latents():
+    def function(cache, x, slots, positions, q):
+        written = ops.cache_write(cache, x, slots, positions, ring=True)
+        return ops.cached_attention(q, written, None, slots, positions, window=5, ring=True, value_prefix=6)
+
+    row = mw.Spec("int32", batch=1, seq=100)
+    program = mw.trace(
+        function,
+        cache=f32(slot=1, kv_seq=128, kv_heads=1, head_dim=8),
+        x=f32(batch=1, seq=100, kv_heads=1, head_dim=8),
+        slots=row,
+        positions=row,
+        q=f32(batch=1, seq=100, kv_heads=1, q_per_kv=2, head_dim=8),
+    )
+    cache, x, q = np.zeros((1, 128, 1, 8), np.float32), numbers(1, 100, 1, 8), numbers(1, 100, 1, 2, 8)
+    positions = 90 + np.arange(100)[None]
+    weights = softmax(np.einsum("qd,td->qt", q[0, 60, 0], x[0, 56:61, 0]) / np.sqrt(8))
+    for kernels in KERNELS:
+        out = program.run(cache=cache, x=x, slots=np.zeros((1, 100), int), positions=positions, q=q, kernels=kernels)
+        assert out.shape == (1, 100, 1, 2, 6) and np.allclose(out[0, 60, 0], weights @ x[0, 56:61, 0, :6], atol=1e-5)
 
 
 def test_caches():
