@@ -248,9 +248,9 @@ json gemma(const Keys& keys) {
 }
 
 // 1 / sqrt of this scales the scores. Not in the file: of the largest of each generation it is the share of a head in the embedding.
-double query_scalar(const Keys& keys, int64_t layers_of_largest) {
-  if (num_layers(keys) != layers_of_largest) return static_cast<double>(head_dim(keys));
-  return static_cast<double>(keys.integer("embedding_length") / num_heads(keys));
+int64_t query_scalar(const Keys& keys, int64_t layers_of_largest) {
+  if (num_layers(keys) != layers_of_largest) return head_dim(keys);
+  return keys.integer("embedding_length") / num_heads(keys);
 }
 
 json gemma2(const Keys& keys) {

@@ -22,6 +22,7 @@ struct TensorSpec {
   std::string name;
   DType dtype = DType::kF32;
   Shape shape;
+  std::string stored = "";  // the file's name for the dtype where it is not ours: "F8_E4M3", with kU8 for its size
 
   int64_t num_bytes() const;  // InternalError on a negative dim or overflow
   bool operator==(const TensorSpec&) const = default;

@@ -18,7 +18,7 @@ namespace mw {
 struct TensorInfo {
   Shape shape;
   std::string stored;             // as the file says it: "F32", "F8_E4M3", "MXFP4", "Q4_K"
-  std::optional<DType> reads_as;  // what loses nothing (BF16 for quantised weights); nothing where we have no dtype for it (I64, ...)
+  std::optional<DType> reads_as;  // its own, BF16 where it is quantised; nothing where no dtype of ours holds it (I64, ...)
 };
 
 class TensorSource {

@@ -81,7 +81,7 @@ py::dict gguf_metadata(const std::string& path) {
 void bind_weights(py::module_& module) {
   module.def("list_weights", &list_weights, py::arg("path"),
              "Tensors of a Hugging Face folder, a .safetensors or a .gguf file under their Hugging Face names, sorted: name, stored (its "
-             "encoding in the file), dtype (what reading it loses nothing as, or None) and shape.");
+             "encoding in the file), dtype (its own, bf16 where it is quantised, None where we have none for it) and shape.");
   module.def("read_tensor", &read_tensor, py::arg("path"), py::arg("name"), py::arg("dtype"), py::arg("begin") = py::none(),
              py::arg("end") = py::none(),
              "A tensor of list_weights or its slice [begin, end), decoded; bf16 and f16 as the uint16 of their bits.");

@@ -30,9 +30,12 @@ __all__: list[str] = [
     "checkpoint_name",
     "checkpoint_problem",
     "find_model_config",
+    "gguf_config",
+    "gguf_metadata",
     "huggingface_config_text",
     "kernels_in_use",
     "list_tensors",
+    "list_weights",
     "load_checkpoint",
     "machine_facts",
     "make_folders",
@@ -44,10 +47,12 @@ __all__: list[str] = [
     "ops",
     "override_model_config",
     "parse_model_config",
+    "read_tensor",
     "read_tensor_bytes",
     "read_trainer_state",
     "remove_leftovers",
     "save_model",
+    "stored_parts",
     "sync_folder",
     "time_op",
     "time_openblas",
@@ -380,11 +385,26 @@ def checkpoint_problem(folder: str) -> str | None:
     """
 
 def find_model_config(arg0: str, arg1: str) -> tuple[str, str]: ...
+def gguf_config(path: str) -> str:
+    """
+    The config.json, as text, that Hugging Face has for the model of a GGUF file.
+    """
+
+def gguf_metadata(path: str) -> dict[str, typing.Any]:
+    """
+    The metadata of a GGUF file: keys as they stand there, arrays as lists.
+    """
+
 def huggingface_config_text(arg0: str, arg1: str) -> str: ...
 def kernels_in_use(arg0: TrainPlanSpec) -> dict[str, set[str]]: ...
 def list_tensors(path: str, stem: str = "model") -> list[typing.Any]:
     """
     Tensors of a Hugging Face folder or one .safetensors file, sorted by name: name, dtype as stored, shape, bytes, file.
+    """
+
+def list_weights(path: str) -> list[typing.Any]:
+    """
+    Tensors of a Hugging Face folder, a .safetensors or a .gguf file under their Hugging Face names, sorted: name, stored (its encoding in the file), dtype (what reading it loses nothing as, or None) and shape.
     """
 
 def load_checkpoint(arg0: Session, arg1: TrainStep, arg2: str, arg3: bool) -> tuple[str, str]: ...
@@ -410,6 +430,13 @@ def ops() -> list[typing.Any]:
 
 def override_model_config(arg0: str, arg1: str) -> str: ...
 def parse_model_config(arg0: str, arg1: str) -> str: ...
+def read_tensor(
+    path: str, name: str, dtype: str, begin: collections.abc.Sequence[int] | None = None, end: collections.abc.Sequence[int] | None = None
+) -> numpy.typing.NDArray[typing.Any]:
+    """
+    A tensor of list_weights or its slice [begin, end), decoded; bf16 and f16 as the uint16 of their bits.
+    """
+
 def read_tensor_bytes(path: str, name: str, stem: str = "model") -> bytes:
     """
     The stored bytes of one tensor, row-major and little-endian.
@@ -418,6 +445,11 @@ def read_tensor_bytes(path: str, name: str, stem: str = "model") -> bytes:
 def read_trainer_state(arg0: str) -> dict[str, typing.Any]: ...
 def remove_leftovers(arg0: str) -> list[str]: ...
 def save_model(arg0: Session, arg1: str, arg2: str, arg3: collections.abc.Sequence[tuple[str, bytes]]) -> None: ...
+def stored_parts(path: str, name: str) -> list[str]:
+    """
+    Names of the tensors in a folder's files behind a name of list_weights: more than one where it is stored quantised.
+    """
+
 def sync_folder(path: str) -> None:
     """
     Makes the entries of a folder durable.

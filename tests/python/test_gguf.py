@@ -142,7 +142,10 @@ def test_errors_list_what_exists(tmp_path):
     writer.add_tensor("blk.0.attn_something.weight", np.zeros((2, 4), dtype=np.float32))
     writer.add_tensor("blk.1.attn_v.weight", np.zeros((2, 4), dtype=np.float32))
     finish(writer)
-    refused(path, "the architecture 'llama' with 1 layers has no such tensors:\n  blk.0.attn_something.weight [2, 4]\n  blk.1.attn_v.weight [2, 4]")
+    refused(
+        path,
+        "the architecture 'llama' with 1 layers has no such tensors:\n  blk.0.attn_something.weight [2, 4]\n  blk.1.attn_v.weight [2, 4]",
+    )
 
     writer = gguf.GGUFWriter(path, "qwen3mo")
     writer.add_tensor("token_embd.weight", np.zeros((2, 4), dtype=np.float32))

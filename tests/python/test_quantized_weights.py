@@ -52,7 +52,10 @@ def fp8_weight(rows, columns, block, seed, scale_dtype=torch.float32):
 )
 def test_fp8_weights_are_torchs_product(tmp_path, rows, columns, block):
     values, scales, expected = fp8_weight(rows, columns, block, rows)
-    save_file({"a.weight": values, "a.weight_scale_inv": scales, "norm.weight": torch.ones(3, dtype=torch.bfloat16)}, tmp_path / "model.safetensors")
+    save_file(
+        {"a.weight": values, "a.weight_scale_inv": scales, "norm.weight": torch.ones(3, dtype=torch.bfloat16)},
+        tmp_path / "model.safetensors",
+    )
     put_config(tmp_path, list(block))
     listed = {row["name"]: row for row in _core.list_weights(str(tmp_path))}
     assert listed.keys() == {"a.weight", "norm.weight"}

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "checkpoint/fixtures.h"
+#include "checkpoint/safetensors_writer.h"
 #include "fuzz/mutator.h"
 #include "runner.h"
 
@@ -74,13 +75,38 @@ TEST(checkpoint, dequantized_tensors_are_read_by_many_threads) {
   EXPECT_EQ(wrong.load(), 0);
 }
 
+TEST(checkpoint, stored_parts_can_be_written_again_as_they_are) {
+  const TemporaryFolder folder;
+  const std::string header =
+      R"({"a.weight":{"dtype":"F8_E4M3","shape":[2,3],"data_offsets":[0,6]},"a.weight_scale_inv":{"dtype":"F32","shape":[1,1],"data_offsets":[6,10]}})";
+  put_file(folder / "model.safetensors", with_length(header, "abcdefghij"));
+  const DequantizedFolder weights(TensorFolder::open(folder.path));
+  std::vector<TensorSpec> specs;
+  for (const std::string& part : weights.stored_parts("a.weight")) {
+    const StoredTensor& stored = weights.stored_tensor(part);
+    specs.push_back(
+        {.name = part, .dtype = dtype_of_stored(stored.dtype).value_or(DType::kU8), .shape = stored.shape, .stored = stored.dtype});
+  }
+  SafetensorsWriter writer(folder / "again.safetensors", specs);
+  for (const TensorSpec& tensor : writer.tensors()) writer.write(weights.stored_bytes(tensor.name));
+  writer.finish();
+  const SafetensorsFile again = SafetensorsFile::open(folder / "again.safetensors");
+  EXPECT_EQ(again.find("a.weight")->dtype, "F8_E4M3");
+  EXPECT_EQ(again.find("a.weight_scale_inv")->dtype, "F32");
+  const auto text = [&](const char* name) {
+    const auto bytes = again.bytes(*again.find(name));
+    return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  };
+  EXPECT_EQ(text("a.weight") + text("a.weight_scale_inv"), "abcdefghij");
+}
+
 TEST(checkpoint, quantized_folders_of_any_shape_are_read_or_refused) {
   const TemporaryFolder folder;
   Mutator mutator(1);
   const std::vector<std::string> names{"a.weight", "a.weight_scale_inv", "b_blocks", "b_scales", "b", "c.weight_scale_inv"};
   const std::vector<std::string> dtypes{"F8_E4M3", "F8_E4M3", "U8", "U8", "F32", "F32", "BF16", "I8"};
   int num_read = 0, num_refused = 0;
-  for (int round = 0; round < 4000; ++round) {
+  for (int round = 0; round < 1500; ++round) {
     nlohmann::json header;
     int64_t end = 0;
     for (const std::string& name : names) {
@@ -116,8 +142,8 @@ TEST(checkpoint, quantized_folders_of_any_shape_are_read_or_refused) {
       ++num_refused;
     }
   }
-  EXPECT(num_read > 200);
-  EXPECT(num_refused > 200);
+  EXPECT(num_read > 100);
+  EXPECT(num_refused > 100);
 }
 
 }  // namespace mw

@@ -1,5 +1,5 @@
-"""A small converter from Hugging Face folders to GGUF for tests, written from the rules that docs/formats/gguf.md lists. Names and keys come
-from the package `gguf`, so that they do not rest on our own tables."""
+"""A small converter from Hugging Face folders to GGUF for tests, written from the rules in docs/formats/gguf.md. Names and keys come from
+the package `gguf`, so that they do not rest on our own tables."""
 
 import json
 import math
@@ -204,7 +204,11 @@ def convert(folder, path, quantization=gguf.GGMLQuantizationType.F32):
             ours = names.get_name(part, try_suffixes=(".weight", ".bias"))
             assert ours is not None, f"gguf has no name for {part}"
             values = np.ascontiguousarray(values, dtype=np.float32)
-            how = quantization if values.ndim >= 2 and values.shape[-1] % 32 == 0 and "ffn_gate_inp" not in ours else gguf.GGMLQuantizationType.F32
+            how = (
+                quantization
+                if values.ndim >= 2 and values.shape[-1] % 32 == 0 and "ffn_gate_inp" not in ours
+                else gguf.GGMLQuantizationType.F32
+            )
             packed = quantize(values, how)
             writer.add_tensor(ours, packed, raw_dtype=how)
             stored[ours] = dequantize(packed, how).reshape(values.shape)
