@@ -5,7 +5,7 @@
 //   layers.3.attention.query       .key .value (projection, norm and rotation), .context, .out
 //   layers.3.residual              after attention
 //   layers.3.post_attention_norm
-//   layers.3.mlp.gate              .up .activation .down
+//   layers.3.mlp.gate              .up .activation .down; of a mixture of experts also .router .dispatch .combine .shared
 //   layers.3.output                the residual stream that leaves layer 3
 //   final_norm, head, loss
 //
