@@ -51,6 +51,14 @@ bool is_of_image_encoder(const std::string& name) {
 
 }  // namespace
 
+ModelConfig config_for(ModelConfig config, const TensorSource& source) {
+  if (config.mtp_layers == 0) return config;
+  const std::string first = "model.layers." + std::to_string(config.num_layers) + ".";
+  const auto& names = source.names();
+  if (std::none_of(names.begin(), names.end(), [&](const std::string& name) { return name.starts_with(first); })) config.mtp_layers = 0;
+  return config;
+}
+
 Buffer kept_buffer(const std::string& name, BufferRole role, const Type& global, const Layout& layout) {
   Buffer buffer{.name = name, .role = role, .type = local_type(global, layout), .global_type = global, .layout = layout};
   buffer.bytes = (buffer.type.bytes() + kPlacementAlignment - 1) / kPlacementAlignment * kPlacementAlignment;

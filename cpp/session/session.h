@@ -127,6 +127,9 @@ class Session {
   mutable std::atomic<bool> in_use_ = false;
 };
 
+// The configuration without multi-token prediction where the weights have none: transformers leaves these modules out when it saves.
+ModelConfig config_for(ModelConfig config, const TensorSource& source);
+
 // A kept buffer as `place` would plan it.
 Buffer kept_buffer(const std::string& name, BufferRole role, const Type& global, const Layout& layout);
 

@@ -56,6 +56,9 @@ void bind_config(py::module_& m) {
     override_model_config(config, parse_json_strict(overrides, "overrides"));
     return model_config_text(config);
   });
+  m.def("config_for_weights", [](const std::string& text, const std::string& path) {
+    return model_config_text(config_for(config_from(text), *open_weights(path)));
+  });
   m.def("model_names", &model_names);
   m.def("huggingface_config_text",
         [](const std::string& text, const std::string& dtype) { return huggingface_config_text(config_from(text), parse_dtype(dtype)); });

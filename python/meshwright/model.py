@@ -111,6 +111,7 @@ class Model:
                 raise UserError(f"{os.fspath(path)!r} holds neither a config.json nor a checkpoint of a run")
             folder = Path(newest["path"])
         _, text = _core.find_model_config(str(folder), str(configs_folder() / "models"))
+        text = _core.config_for_weights(text, str(folder))
         model = cls.__new__(cls)
         model._attach(_folder_name(folder), text, dtype or _stored_dtype(text), threads)
         model._session.load(str(folder))

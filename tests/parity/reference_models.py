@@ -45,7 +45,7 @@ YARN_ROPE = {
     "original_max_position_embeddings": 16,
 }
 DEEPSEEK_ROPE = YARN_ROPE | {"mscale": 0.7, "mscale_all_dim": 0.7}
-EXPERTS = dict(num_experts_per_tok=2, moe_intermediate_size=28)
+EXPERTS = dict(num_experts_per_tok=2, moe_intermediate_size=32)
 DEEPSEEK: dict[str, Any] = dict(
     num_key_value_heads=6,
     n_routed_experts=8,
@@ -153,7 +153,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         dict(
             num_key_value_heads=2,
             head_dim=8,
-            intermediate_size=28,
+            intermediate_size=32,
             intermediate_size_mlp=80,
             num_local_experts=4,
             num_experts_per_tok=1,
@@ -173,7 +173,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         dict(
             num_key_value_heads=3,
             head_dim=8,
-            intermediate_size=28,
+            intermediate_size=32,
             intermediate_size_mlp=80,
             num_local_experts=6,
             num_experts_per_tok=1,
