@@ -79,6 +79,9 @@ Tensor attend_in_sequence(const Halves& query, const Compressed& token, const Ml
   return merge(context, {"kv_heads", "q_per_kv"}, "kv_heads");
 }
 
+// kv_heads = 1 behind seq: split off there, so that the shards of the heads stay where they are.
+Tensor with_one_key_head(Tensor x) { return split(x, "seq", {{"seq", x.size("seq")}, {"kv_heads", 1}}); }
+
 // All heads are queries of one key head, whose keys are the compressed tokens and whose values are the latents in them. kv_b is used whole
 // on either side: a step of few tokens would spend more on copying its halves than on the products with zeros.
 Tensor attend_through_cache(const Halves& query, const Compressed& token, const MlaWeights& w, const MlaSettings& settings,
@@ -95,11 +98,10 @@ Tensor attend_through_cache(const Halves& query, const Compressed& token, const 
   Tensor latents;
   {
     const Scope scope(b, "context");
-    const Tensor rows = split(key, "head_dim", {{"kv_heads", 1}, {"head_dim", key.size("head_dim")}});
+    const Tensor rows = with_one_key_head(key);
     const Tensor cache = add_to_cache(kCachePrefix + layer + ".latent", rows, tokens, cache_rows(*tokens.caches, 0));
-    const Tensor context =
-        cached_attention(split(joined, "q_per_kv", {{"kv_heads", 1}, {"q_per_kv", joined.size("q_per_kv")}}), cache, std::nullopt,
-                         tokens.caches->slots, tokens.positions, {.scale = settings.scale, .value_prefix = sizes.latent});
+    const Tensor context = cached_attention(with_one_key_head(joined), cache, std::nullopt, tokens.caches->slots, tokens.positions,
+                                            {.scale = settings.scale, .value_prefix = sizes.latent});
     latents = rename(merge(context, {"kv_heads", "q_per_kv"}, "kv_heads"), "value_dim", "kv_lora");
   }
   const Scope scope(b, "value");

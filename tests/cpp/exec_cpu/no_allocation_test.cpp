@@ -74,14 +74,15 @@ Program example() {
   const Tensor ids = b.input("input_ids", {DType::kI32, {batch, seq}});
   const Tensor table = b.parameter("table", {DType::kF32, {vocab, embed}}), norm = b.parameter("norm", {DType::kF32, {embed}});
   const Tensor wq = b.parameter("wq", {DType::kF32, {kv, q, head, embed}}), wk = b.parameter("wk", {DType::kF32, {kv, head, embed}}),
-               wo = b.parameter("wo", {DType::kF32, {embed, kv, q, head}});
+               wo = b.parameter("wo", {DType::kF32, {embed, kv, q, head}}), sinks = b.parameter("sinks", {DType::kF32, {kv, q}});
   const Tensor gate = b.parameter("gate", {DType::kF32, {mlp, embed}}), down = b.parameter("down", {DType::kF32, {embed, mlp}});
   const Tensor x = gather_rows(table, ids, "vocab");
   const Tensor n = rms_norm(x, norm, 1e-5);
   const Tensor positions = iota(b, seq);
   const Tensor queries = rope(dot(n, wq, {"embed"}), positions, {}),
                keys = rename(rope(dot(n, wk, {"embed"}), positions, {}), "seq", "kv_seq");
-  const Tensor context = attention(queries, keys, keys, std::nullopt, std::nullopt, {.scale = 0.35});
+  const Tensor chunks = chunk_segments(ids, ids, 5);
+  const Tensor context = attention(queries, keys, keys, chunks, rename(chunks, "seq", "kv_seq"), {.scale = 0.35, .softcap = 5}, sinks);
   const Tensor y = x + dot(context, wo, {"kv_heads", "q_per_kv", "head_dim"});
   const Tensor hidden = dot(y, gate, {"embed"});
   const Tensor z = y + dot(gated_activation(hidden, hidden, "silu"), down, {"mlp"});
