@@ -1,5 +1,6 @@
 #include "checkpoint/gguf.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
@@ -43,6 +44,23 @@ void GgufFile::decode(const GgufTensor& tensor, int64_t first, int64_t count, fl
   const int64_t elements = tensor.encoding->elements, block_bytes = tensor.encoding->bytes;
   const int64_t begin = first / elements * block_bytes, end = (first + count + elements - 1) / elements * block_bytes;
   if (file_) pages.touch(all.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin)));
+}
+
+void GgufFile::copy(const GgufTensor& tensor, const Slice& slice, DType as, void* to) const {
+  MW_CHECK(tensor.encoding->dtype, tensor.encoding->name, " is not copied but decoded");
+  constexpr int64_t kMostElements = 1 << 20;  // between two looks at how much of the file is held
+  check_slice(tensor.name, tensor.shape, slice);
+  const std::span<const std::byte> all = bytes(tensor);
+  const int64_t from_bytes = tensor.encoding->bytes, to_bytes = dtype_bytes(as);
+  TouchedPages pages(mapping());
+  for_each_run(tensor.shape, slice, [&](int64_t in_tensor, int64_t in_piece, int64_t count) {
+    for (int64_t done = 0; done < count; done += kMostElements) {
+      const int64_t part = std::min(count - done, kMostElements);
+      const auto from = all.subspan(static_cast<size_t>((in_tensor + done) * from_bytes), static_cast<size_t>(part * from_bytes));
+      copy_elements(*tensor.encoding->dtype, from.data(), as, static_cast<std::byte*>(to) + (in_piece + done) * to_bytes, part);
+      if (file_) pages.touch(from);
+    }
+  });
 }
 
 const GgufValue* GgufHeader::find(std::string_view key) const {

@@ -106,6 +106,8 @@ class GgufFile {
 
   // Any number of threads at once, each with its own `pages` (TouchedPages(mapping())).
   void decode(const GgufTensor& tensor, int64_t first, int64_t count, float* to, TouchedPages& pages) const;
+  // A slice of a tensor of plain floats, packed and converted.
+  void copy(const GgufTensor& tensor, const Slice& slice, DType as, void* to) const;
 
  private:
   GgufFile(std::optional<MappedFile> file, std::span<const std::byte> bytes, const std::string& name);

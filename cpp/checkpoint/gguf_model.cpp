@@ -29,6 +29,8 @@ TensorInfo GgufModel::info(const std::string& name) const {
 
 void GgufModel::read(const std::string& name, const Slice& slice, DType as, void* to) const {
   const GgufMapped& tensor = mapped(name);
+  if (tensor.is_as_stored && tensor.parts[0].tensor->encoding->dtype)
+    return tensor.parts[0].file->copy(*tensor.parts[0].tensor, slice, as, to);
   std::deque<TouchedPages> pages;
   for (const GgufPlace& part : tensor.parts) pages.emplace_back(part.file->mapping());
   read_rearranged(name, tensor.seen, slice, as, to, [&](size_t part, int64_t first, int64_t count, float* values) {

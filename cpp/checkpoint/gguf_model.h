@@ -21,6 +21,7 @@ namespace mw {
 struct GgufMapped {
   Rearranged seen;
   std::vector<GgufPlace> parts;
+  bool is_as_stored = false;  // one part, element for element
 };
 
 // By Hugging Face name.

@@ -257,6 +257,7 @@ class Mapper {
       case How::kTaken:
         return;
       case How::kSame:
+        mapped.is_as_stored = true;
         break;
       case How::kQueryRows:
         mapped.seen = rope_rows(name, shape, "attention.head_count");

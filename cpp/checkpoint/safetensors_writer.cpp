@@ -37,8 +37,9 @@ std::string safetensors_header(const std::vector<TensorSpec>& tensors, const std
     if (!is_valid_utf8(tensor.name)) throw UserError("tensor name " + in_quotes(tensor.name) + " is not valid UTF-8");
     if (tensor.name == "__metadata__") throw UserError("a tensor cannot be called '__metadata__': the format uses that key");
     if (!names.insert(tensor.name).second) throw UserError("tensor name " + in_quotes(tensor.name) + " occurs twice");
-    const nlohmann::ordered_json entry{
-        {"dtype", stored_name(tensor.dtype)}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + tensor.num_bytes()}}};
+    const nlohmann::ordered_json entry{{"dtype", tensor.stored.empty() ? std::string(stored_name(tensor.dtype)) : tensor.stored},
+                                       {"shape", tensor.shape},
+                                       {"data_offsets", {offset, offset + tensor.num_bytes()}}};
     text += (text.size() > 1 ? "," : "") + nlohmann::json(tensor.name).dump() + ":" + entry.dump();
     offset += tensor.num_bytes();
   }

@@ -404,7 +404,7 @@ def list_tensors(path: str, stem: str = "model") -> list[typing.Any]:
 
 def list_weights(path: str) -> list[typing.Any]:
     """
-    Tensors of a Hugging Face folder, a .safetensors or a .gguf file under their Hugging Face names, sorted: name, stored (its encoding in the file), dtype (what reading it loses nothing as, or None) and shape.
+    Tensors of a Hugging Face folder, a .safetensors or a .gguf file under their Hugging Face names, sorted: name, stored (its encoding in the file), dtype (its own, bf16 where it is quantised, None where we have none for it) and shape.
     """
 
 def load_checkpoint(arg0: Session, arg1: TrainStep, arg2: str, arg3: bool) -> tuple[str, str]: ...

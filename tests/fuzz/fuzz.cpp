@@ -21,11 +21,17 @@ namespace {
 // Bytes held by operator new and their peak, of this thread.
 thread_local int64_t num_held = 0, most_held = 0;
 
-void* counted_new(std::size_t size) {
+void* counted_new_or_null(std::size_t size) noexcept {
   void* memory = std::malloc(size ? size : 1);
-  if (!memory) throw std::bad_alloc();
+  if (!memory) return nullptr;
   num_held += static_cast<int64_t>(malloc_usable_size(memory));
   most_held = std::max(most_held, num_held);
+  return memory;
+}
+
+void* counted_new(std::size_t size) {
+  void* memory = counted_new_or_null(size);
+  if (!memory) throw std::bad_alloc();
   return memory;
 }
 
@@ -41,6 +47,8 @@ constexpr double kMostSeconds = 2;  // under sanitizers, on a machine that does 
 
 void* operator new(std::size_t size) { return counted_new(size); }
 void* operator new[](std::size_t size) { return counted_new(size); }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return counted_new_or_null(size); }
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return counted_new_or_null(size); }
 void operator delete(void* memory) noexcept { counted_delete(memory); }
 void operator delete[](void* memory) noexcept { counted_delete(memory); }
 void operator delete(void* memory, std::size_t) noexcept { counted_delete(memory); }

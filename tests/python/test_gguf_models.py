@@ -174,6 +174,8 @@ def test_config_makes_the_same_model(converted, tmp_path):
     else:
         assert config["architectures"] == [type(model).__name__]
     assert (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) == (1, 2, None)
+    if case in ("llama", "llama-3.2", "mistral", "qwen3"):  # families of ours: the config is one that we read
+        assert _core.model_costs(json.dumps(config), 16.0)["num_parameters"] == model.num_parameters()
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
     again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
