@@ -60,6 +60,17 @@ void bind_config(py::module_& m) {
   m.def("model_names", &model_names);
   m.def("huggingface_config_text",
         [](const std::string& text, const std::string& dtype) { return huggingface_config_text(config_from(text), parse_dtype(dtype)); });
+  // Name and shape of each tensor in the model's files.
+  m.def("parameter_tensors", [](const std::string& text) {
+    std::vector<std::pair<std::string, std::vector<int64_t>>> tensors;
+    for (const ParameterSpec& p : model_parameters(config_from(text))) {
+      for (int64_t i = 0; i < p.num_tensors(); ++i) tensors.emplace_back(p.tensor_name(i), p.hf_shape);
+      for (const TensorCopy& copy : p.copies) {
+        if (copy.written) tensors.emplace_back(copy.name, p.hf_shape);
+      }
+    }
+    return tensors;
+  });
   m.def("model_costs", [](const std::string& text, double seq) {
     const ModelConfig config = config_from(text);
     py::dict costs;
