@@ -37,6 +37,8 @@ struct ModelFamily {
   bool has_mlp_bias = false;
   bool always_biased = false;  // bias everywhere, whatever the configuration says (GPT-2, GPT-OSS)
   bool heads_divide_embedding = false;
+  bool gated_mlp = true;
+  bool counts_windows = false;        // in FLOPs (docs/flops.md)
   bool heads_fill_embedding = false;  // embedding_dim is num_query_heads * head_dim, and every query head has its keys (GPT-2)
   bool has_rope = true;
   bool has_softcaps = false;

@@ -18,6 +18,7 @@
 #include "config/model_lookup.h"
 #include "decode/generator.h"
 #include "exec/shards.h"
+#include "models/counts.h"
 #include "models/flops.h"
 #include "models/registry.h"
 #include "planner/step_report.h"
@@ -62,13 +63,30 @@ void bind_config(py::module_& m) {
   m.def("model_names", &model_names);
   m.def("huggingface_config_text",
         [](const std::string& text, const std::string& dtype) { return huggingface_config_text(config_from(text), parse_dtype(dtype)); });
+  // Name and shape of each tensor in the model's files.
+  m.def("parameter_tensors", [](const std::string& text) {
+    std::vector<std::pair<std::string, std::vector<int64_t>>> tensors;
+    for (const ParameterSpec& p : model_parameters(config_from(text))) {
+      for (int64_t i = 0; i < p.num_tensors(); ++i) tensors.emplace_back(p.tensor_name(i), p.hf_shape);
+      for (const TensorCopy& copy : p.copies) {
+        if (copy.written) tensors.emplace_back(copy.name, p.hf_shape);
+      }
+    }
+    return tensors;
+  });
   m.def("model_costs", [](const std::string& text, double seq) {
     const ModelConfig config = config_from(text);
     py::dict costs;
-    costs["num_parameters"] = num_elements(model_parameters(config));
+    const ParameterCounts counts = count_parameters(config);
+    costs["num_parameters"] = counts.total;
+    costs["active_parameters"] = counts.active;
+    costs["embedding_parameters"] = counts.embedding;
+    costs["vision_parameters"] = counts.vision;
+    costs["mtp_parameters"] = counts.mtp;
     costs["training_flops_per_token"] = training_flops_per_token(config, seq);
     costs["forward_flops_per_token"] = forward_flops(config, 1.0, seq) / seq;
     costs["kv_cache_bytes_per_token"] = kv_cache_bytes_per_token(config, DType::kBF16);
+    costs["kv_cache_bytes"] = kv_cache_bytes(config, DType::kBF16, static_cast<int64_t>(seq));
     return costs;
   });
 }

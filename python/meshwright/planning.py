@@ -170,13 +170,16 @@ def plan(
 
 
 def count_parameters(model: Any) -> int:
-    """Elements of all tensors of a model, by name, dict, file or folder; a tied head counts once."""
+    """Trained elements of a model, by name, dict, file or folder; a tied head counts once, an image encoder counts, and multi-token
+    prediction (`model_costs`) does not."""
     return int(model_costs(model)["num_parameters"])
 
 
 def model_costs(model: Any, seq: int | None = None) -> dict[str, Any]:
-    """num_parameters; training_flops_per_token and forward_flops_per_token of sequences of `seq` tokens (default: the model's length),
-    as docs/flops.md counts them; kv_cache_bytes_per_token in bfloat16."""
+    """num_parameters, and of them vision_parameters and embedding_parameters; active_parameters, those of the text part that one token
+    meets; mtp_parameters, which are not among them. training_flops_per_token and forward_flops_per_token of sequences of `seq` tokens
+    (default: the model's length), as docs/flops.md counts them. kv_cache_bytes_per_token in bfloat16, and kv_cache_bytes of a sequence
+    of `seq` tokens, of which windows and chunks keep no more than they look at."""
     _, text = _name_and_config(model)
     length = json.loads(text)["max_position_embeddings"] if seq is None else _whole("seq", seq)
     costs: dict[str, Any] = _core.model_costs(text, float(length))

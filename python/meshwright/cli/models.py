@@ -29,6 +29,9 @@ def run(config: Config) -> None:
                     "model": file.stem,
                     **shown,
                     "parameters": costs["num_parameters"],
+                    "active": costs["active_parameters"],
+                    "vision": costs["vision_parameters"],
+                    "mtp": costs["mtp_parameters"],
                     "training_flops_per_token": costs["training_flops_per_token"],
                     "kv_bytes_per_token": costs["kv_cache_bytes_per_token"],
                 }
