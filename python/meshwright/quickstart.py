@@ -25,7 +25,7 @@ from meshwright.run_log import History, plot_run, read_settings, remember_settin
 EXCLUDED_FOLDERS = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
 SMALLEST_CORPUS = 4_000_000
 MODEL, VOCAB, SEQ, BATCH = "mini", 4096, 256, 8
-LEARNING_RATE, WARMUP, FINAL = 3e-3, 0.05, 0.02
+LEARNING_RATE, WARMUP, FINAL = 2e-3, 0.05, 0.02
 TIMED_STEPS, FEWEST_STEPS, MOST_STEPS = 20, 300, 3000
 PROMPTS = ("import", "class Base", "def __init__(self")
 TEMPERATURE = 0.7
