@@ -103,16 +103,8 @@ void read_encoder(ModelConfig& config, const json& object, const JsonPlace& plac
     if (const json* value = present_json(object, key)) set_model_field(config, field, *value, place.at(key));
   }
   VisionConfig& vision = *config.vision;
-  if (vision.image_size % vision.patch_size != 0) {
-    throw UserError(
-        concat_text(place.text(), ": image_size (", vision.image_size, ") is not a multiple of patch_size (", vision.patch_size, ")"));
-  }
   if (config.family != "llama4") return;
   const int64_t side = vision.image_size / vision.patch_size;
-  if (side % 2 != 0) {
-    throw UserError(concat_text(place.text(), ": an image of ", side, " x ", side,
-                                " patches; expected an even number, of which 2 x 2 become one token"));
-  }
   vision.tokens_per_image = side * side / 4;
   if (const json* value = present_json(object, "vision_output_dim")) {
     const JsonPlace at = place.at("vision_output_dim");

@@ -110,15 +110,15 @@ const FieldTable<VisionConfig>& vision_fields() {
   static const FieldTable<VisionConfig> table{
       choice_field("kind", &VisionConfig::kind, {"siglip", "llama4"}),
       integer_field("image_size", &VisionConfig::image_size, 1, kMostHeads),
-      integer_field("patch_size", &VisionConfig::patch_size, 1, kMostHeads),
-      integer_field("channels", &VisionConfig::channels, 1, kMostHeads),
-      integer_field("hidden_dim", &VisionConfig::hidden_dim, 1, kMostSize),
-      integer_field("mlp_dim", &VisionConfig::mlp_dim, 1, kMostSize),
+      integer_field("patch_size", &VisionConfig::patch_size, 1, 4096),
+      integer_field("channels", &VisionConfig::channels, 1, 64),
+      integer_field("hidden_dim", &VisionConfig::hidden_dim, 1, kMostHeads),
+      integer_field("mlp_dim", &VisionConfig::mlp_dim, 1, kMostHeads),
       integer_field("num_layers", &VisionConfig::num_layers, 1, kMostLayers),
       integer_field("num_heads", &VisionConfig::num_heads, 1, kMostHeads),
       integer_field("tokens_per_image", &VisionConfig::tokens_per_image, 1, kMostSize),
-      nullable_integer_field("projector_input_dim", &VisionConfig::projector_input_dim, kMostSize),
-      nullable_integer_field("projector_output_dim", &VisionConfig::projector_output_dim, kMostSize),
+      nullable_integer_field("projector_input_dim", &VisionConfig::projector_input_dim, kMostHeads),
+      nullable_integer_field("projector_output_dim", &VisionConfig::projector_output_dim, kMostHeads),
       number_field("norm_epsilon", &VisionConfig::norm_epsilon, 1e-12, 1),
   };
   return table;
@@ -198,8 +198,7 @@ const FieldTable<QkNorm>& qk_norm_fields() {
 void read_family(ModelConfig& config, const json& value, const JsonPlace& place) {
   const ModelFamily& family = model_family(json_text(value, place));
   config.family = family.name;
-  config.hf_architecture = family.hf_architecture;
-  config.hf_model_type = family.hf_model_type;
+  config.hf_architecture = config.hf_model_type = "";  // filled in by the check, which knows whether there is an image encoder
 }
 
 // null and "head_dim^-0.5" are 1/sqrt(head_dim); "256^-0.5" and 0.0625 are themselves.

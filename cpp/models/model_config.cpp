@@ -186,6 +186,25 @@ void check_latent_attention(const ModelConfig& c, const ModelFamily& family, con
                 c.num_query_heads, ")");
 }
 
+void check_vision(const ModelConfig& c, const ModelFamily& family, const Checker& check) {
+  if (!c.vision) return;
+  const VisionConfig& v = *c.vision;
+  check.require(!family.hf_multimodal_architecture.empty(), "vision is set, but the family '", c.family, "' has no image encoder");
+  const std::string kind = c.family == "gemma3" ? "siglip" : "llama4";
+  check.require(v.kind == kind, "vision.kind is '", v.kind, "', but the family '", c.family, "' has '", kind, "'");
+  for (const int64_t size :
+       {v.image_size, v.patch_size, v.channels, v.hidden_dim, v.mlp_dim, v.num_layers, v.num_heads, v.tokens_per_image})
+    check.require(size >= 1, "a size of vision is ", size, "; expected 1 or more");
+  const int64_t side = v.image_size / v.patch_size;
+  check.require(v.image_size % v.patch_size == 0, "vision.patch_size (", v.patch_size, ") does not divide vision.image_size (",
+                v.image_size, "); the nearest image_size is ", std::max<int64_t>(1, side) * v.patch_size);
+  if (kind != "llama4") return;
+  check.at_least_one("vision.projector_input_dim", v.projector_input_dim);
+  check.at_least_one("vision.projector_output_dim", v.projector_output_dim);
+  check.require(side % 2 == 0 && v.tokens_per_image == side * side / 4, "vision.tokens_per_image is ", v.tokens_per_image, "; an image of ",
+                side, " x ", side, " patches has a token for each 2 x 2 of them");
+}
+
 // What a family's class in transformers can express; anything else could be trained but not saved.
 void check_family(const ModelConfig& c, const ModelFamily& family, const Checker& check) {
   const bool has_norm = !family.qk_norm.empty();
@@ -225,8 +244,6 @@ void check_family(const ModelConfig& c, const ModelFamily& family, const Checker
                 "' has no multi-token prediction");
   check.require(family.has_temperature_tuning || !c.temperature_tuning, "temperature_tuning is set, but the family '", c.family,
                 "' does not have it");
-  check.require(!c.vision || !family.hf_multimodal_architecture.empty(), "vision is set, but the family '", c.family,
-                "' has no image encoder");
   const std::string& architecture = c.vision ? family.hf_multimodal_architecture : family.hf_architecture;
   const std::string& model_type = c.vision ? family.hf_multimodal_model_type : family.hf_model_type;
   check.require(c.hf_architecture == architecture, "hf_architecture is '", c.hf_architecture, "', but the family '", c.family, "' is '",
@@ -266,6 +283,7 @@ void check_model_config(ModelConfig& config) {
   check_rope(config, family, check);
   check_latent_attention(config, family, check);
   check_experts(config, family, check);
+  check_vision(config, family, check);
   check_family(config, family, check);
 }
 

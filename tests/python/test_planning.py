@@ -139,6 +139,12 @@ def test_command_line(capsys):
     (row,) = json.loads(capsys.readouterr().out)
     assert row["parameters"] == PARAMETERS["qwen3-0.6b"] and row["kv_bytes_per_token"] == 2 * 28 * 8 * 128 * 2
     assert row["training_flops_per_token"] == mw.model_costs("qwen3-0.6b", seq=4096)["training_flops_per_token"]
+    assert main(["models", "deepseek3"]) == 0
+    table = capsys.readouterr().out
+    assert "37,552,282,624" in table and "11,610,067,968" in table and "vision" not in table
+    assert main(["models", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 48 and all(0 < row["active"] <= row["parameters"] for row in rows)
 
 
 @pytest.mark.parametrize("mesh", [[], ["mesh.fsdp=8", "batch=8", "remat=full"]], ids=["one rank", "fsdp=8"])

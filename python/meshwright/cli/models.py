@@ -39,4 +39,5 @@ def run(config: Config) -> None:
     if config["json"]:
         print_json(rows)
     else:
-        print_table(rows)
+        unused = [name for name in ("vision", "mtp") if not any(row[name] for row in rows)]
+        print_table([{name: value for name, value in row.items() if name not in unused} for row in rows])

@@ -231,6 +231,11 @@ TEST(config, routers_that_a_family_does_not_have_are_refused) {
   refused("deepseek2-16b", {{"moe.num_shared_experts", 0}}, "moe.num_shared_experts is 0, but DeepseekV2ForCausalLM has 1 or more");
   refused("llama3-8b", {{"moe", {{"num_experts", 4}}}}, "the family 'llama' never has experts");
   refused("gpt3-52k", {{"embedding_dim", 24}}, "embedding_dim is 24, but in GPT2LMHeadModel it is num_query_heads * head_dim = 16");
+  refused("gemma3-4b", {{"vision.patch_size", 15}},
+          "vision.patch_size (15) does not divide vision.image_size (896); the nearest image_size is 885");
+  refused("gemma3-4b", {{"vision.kind", "llama4"}}, "vision.kind is 'llama4', but the family 'gemma3' has 'siglip'");
+  refused("llama4-17b-16e", {{"vision.image_size", 350}}, "an image of 25 x 25 patches has a token for each 2 x 2 of them");
+  refused("qwen3-0.6b", {{"vision", {{"kind", "siglip"}}}}, "the family 'qwen3' has no image encoder");
   // What follows from the changed fields follows.
   EXPECT_EQ(published("mixtral-8x7b", {{"intermediate_size", 64}}).mlp_dim, 64);
   EXPECT_EQ(published("deepseek2-16b", {{"moe_intermediate_size", 64}}).moe->shared_expert_mlp_dim, 128);
