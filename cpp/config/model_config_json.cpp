@@ -358,7 +358,7 @@ ModelConfig model_config_from_json(const json& object, const std::string& source
     }
   }
   read_family(config, object.at("family"), place.at("family"));  // first: it sets what other fields may confirm
-  read_object(config, object, model_fields(), place);
+  for (const auto& [key, value] : object.items()) set_model_field(config, our_field_name(config.family, key), value, place.at(key));
   check_model_config(config);
   return config;
 }

@@ -179,8 +179,8 @@ void Session::check_copies(const TensorSource& source) const {
       source.read(copy.name, p.type.dtype, found.data());
       engine_->read_kept(p.name, kept.data());
       if (found != kept)
-        throw UserError(source.path() + ": " + copy.name + " differs from " + p.name + ", of which a " + config_.hf_architecture +
-                        " of this configuration has it as a copy" + (config_.tie_embeddings ? " (tie_word_embeddings is set)" : ""));
+        throw UserError(source.path() + ": " + (config_.tie_embeddings ? "tie_word_embeddings is set, but " : "") + copy.name +
+                        " differs from " + p.name + ", of which it is a copy in a " + config_.hf_architecture);
     }
   }
 }

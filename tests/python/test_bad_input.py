@@ -61,7 +61,7 @@ def test_missing_paths(tmp_path):
     assert "'nowhere', which does not exist" in error_of(lambda: mw.Model.from_pretrained("nowhere"))
     file = tmp_path / "file"
     file.write_text("x")
-    assert "which is a file" in error_of(lambda: mw.Model.from_pretrained(file))
+    assert "which is another file" in error_of(lambda: mw.Model.from_pretrained(file))
     assert "neither a config.json nor a checkpoint" in error_of(lambda: mw.Model.from_pretrained(tmp_path))
     (tmp_path / "config.json").write_text("{")
     assert "config.json" in error_of(lambda: mw.Model.from_pretrained(tmp_path))

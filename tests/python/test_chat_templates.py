@@ -346,7 +346,7 @@ def chatting(tokenizer_folder, tmp_path_factory):
     given = with_template(tokenizer_folder, folder / "t", chat_template=CHATML)
     tokenizer = mw.Tokenizer.from_path(given)
     model = make_model(seed=4, vocab_size=tokenizer.vocab_size, max_position_embeddings=512)
-    model._session.write_parameter("lm_head.weight", model.state_dict()["lm_head.weight"].gather() * 20)
+    model._session.write_tensor("lm_head.weight", model.state_dict()["lm_head.weight"].gather() * 20)
     model.tokenizer = tokenizer
     model.save_pretrained(folder / "model")
     return folder / "model"

@@ -199,7 +199,7 @@ def test_quickstart_stores_the_steps_it_chose(surface, tmp_path, monkeypatch, ca
     tokens, starts = np.arange(200) % 50, np.array([0, 100])
     data = surface.TokenDataset.answer
     data.documents = lambda: (tokens, starts)
-    monkeypatch.setattr(quickstart, "_seconds_per_step", lambda folder, seed: 0.25)
+    monkeypatch.setattr(quickstart, "_seconds_per_step", lambda folder, seed, dtype: 0.25)
     surface.Generator.answer.generate.answer = [" os", ":\n    pass", "):\n    self.x = 1"]
 
     def fit(data, steps):

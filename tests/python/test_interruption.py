@@ -179,8 +179,8 @@ def test_a_gradient_that_is_not_finite_is_never_saved(tmp_path):
             return getattr(step, name)
 
         def run(self, *arguments):
-            loss, _, finite = step.run(*arguments)
-            return loss, float("inf"), finite
+            loss, _, finite, more = step.run(*arguments)
+            return loss, float("inf"), finite, more
 
     step, trainer._step = trainer._step, Spoiled()
     with pytest.raises(FloatingPointError, match="step 2: the loss is .*, but the norm of its gradient is inf.*the last checkpoint in"):
