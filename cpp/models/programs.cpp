@@ -126,7 +126,7 @@ Program trace_forward(const ModelConfig& config, const BatchSize& size) {
 void check_loss_terms(const LossTerms& terms, const ModelConfig& config) {
   const auto check = [&](const char* name, double weight, bool possible, const char* what) {
     if (!(weight >= 0 && std::isfinite(weight))) throw UserError(concat_text(name, " is ", weight, "; expected 0 or more"));
-    if (weight > 0 && !possible) throw UserError(concat_text(name, " is ", weight, ", but the model '", config.name, "' has no ", what));
+    if (weight > 0 && !possible) throw UserError(concat_text(name, " is ", weight, ", but the model has no ", what));
   };
   check("mtp_loss_weight", terms.mtp, config.mtp_layers > 0, "multi-token prediction (mtp_layers is 0)");
   check("load_balance_loss_weight", terms.balance, config.moe.has_value(), "experts");

@@ -41,8 +41,31 @@ bool is_ignored(const std::string& name) {
   const auto ends = [&](const std::string& suffix) {
     return name.size() >= suffix.size() && name.compare(name.size() - suffix.size(), suffix.size(), suffix) == 0;
   };
-  return ends("rotary_emb.inv_freq") || ends(".position_ids") || ends("attn.masked_bias");
+  return ends("rotary_emb.inv_freq") || ends(".position_ids") || ends("attn.masked_bias") || ends(".attn.bias");  // the last: GPT-2's mask
 }
+
+// The published GPT-2 files hold the inner model alone, whose names lack the prefix.
+class BelowPrefix : public TensorSource {
+ public:
+  BelowPrefix(std::shared_ptr<const TensorSource> inner, std::string prefix) : inner_(std::move(inner)), prefix_(std::move(prefix)) {
+    for (const std::string& name : inner_->names()) names_.push_back(prefix_ + name);
+  }
+  const std::string& path() const override { return inner_->path(); }
+  const std::vector<std::string>& names() const override { return names_; }
+  bool contains(const std::string& name) const override { return name.starts_with(prefix_) && inner_->contains(inner_name(name)); }
+  TensorInfo info(const std::string& name) const override { return inner_->info(inner_name(name)); }
+  using TensorSource::read;
+  void read(const std::string& name, const Slice& slice, DType as, void* to) const override {
+    inner_->read(inner_name(name), slice, as, to);
+  }
+
+ private:
+  std::string inner_name(const std::string& name) const { return name.substr(prefix_.size()); }
+
+  std::shared_ptr<const TensorSource> inner_;
+  std::string prefix_;
+  std::vector<std::string> names_;
+};
 
 // Names in the files of the multimodal classes.
 bool is_of_image_encoder(const std::string& name) {
@@ -186,6 +209,7 @@ void Session::check_copies(const TensorSource& source) const {
 }
 
 void Session::load(std::shared_ptr<const TensorSource> source) {
+  if (config_.hf_model_type == "gpt2" && source->contains("wte.weight")) source = std::make_shared<BelowPrefix>(source, "transformer.");
   untouched_ = check_tensors(*source);
   std::vector<std::byte> values;
   for (const ParameterSpec& p : parameters_) {
@@ -198,6 +222,7 @@ void Session::load(std::shared_ptr<const TensorSource> source) {
   }
   check_copies(*source);
   source_ = std::move(source);
+  changed_ = false;
 }
 
 void Session::read_tensor(const std::string& name, DType dtype, void* out, bool master) const {
@@ -207,6 +232,7 @@ void Session::read_tensor(const std::string& name, DType dtype, void* out, bool 
 
 void Session::write_tensor(const std::string& name, DType dtype, const void* in) {
   const TensorView view = tensor(name);
+  changed_ = true;
   write_block(view.parameter, view.block, dtype, in);
 }
 

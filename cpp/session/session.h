@@ -61,6 +61,9 @@ class Session {
   // What was loaded last, and the names of those of its tensors that no parameter took.
   const std::shared_ptr<const TensorSource>& source() const { return source_; }
   const std::vector<std::string>& untouched() const { return untouched_; }
+  // Whether the weights may differ from what was loaded: some were written, or an optimizer has stepped.
+  bool is_changed() const { return changed_; }
+  void mark_changed() { changed_ = true; }
 
   // One Hugging Face tensor, whole and row-major, converted. With `master`, from the FP32 master when there is one.
   void read_tensor(const std::string& name, DType dtype, void* out, bool master) const;
@@ -120,6 +123,7 @@ class Session {
   std::unordered_map<std::string, TensorPlace> places_;
   std::shared_ptr<const TensorSource> source_;
   std::vector<std::string> untouched_;
+  bool changed_ = true;
   std::unique_ptr<Engine> engine_;
   std::map<std::string, std::unique_ptr<LoadedPlan>> plans_;
   CacheSizes cache_sizes_;

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "checkpoint/dequantized.h"
 #include "checkpoint/folder.h"
 #include "checkpoint/open_weights.h"
 #include "models/registry.h"
@@ -29,6 +30,39 @@ TensorGroup weight_group(const Session& session, DType dtype) {
     group.tensors.push_back({name, *info.reads_as, info.shape});
   }
   return group;
+}
+
+const DequantizedFolder& quantized_source(const Session& session) {
+  const auto* published = dynamic_cast<const DequantizedFolder*>(session.source().get());
+  if (!published || !published->is_quantized())
+    throw UserError("keep_quantized: expected a model that was read from a folder with FP8 or MXFP4 weights, found " +
+                    (session.source() ? session.source()->path() + ", which has none" : std::string("one that was not read from a folder")));
+  if (session.is_changed())
+    throw UserError("keep_quantized: the weights have changed since they were read from " + published->path() +
+                    "; expected untouched ones. Save them in bfloat16 instead");
+  return *published;
+}
+
+// The same tensors, each quantised one as the stored tensors that it was read from.
+TensorGroup as_published(const DequantizedFolder& published, const TensorGroup& group) {
+  TensorGroup stored{group.stem, {}};
+  for (const TensorSpec& tensor : group.tensors) {
+    if (!published.is_quantized(tensor.name)) {
+      stored.tensors.push_back(tensor);
+      continue;
+    }
+    for (const std::string& part : published.stored_parts(tensor.name)) {
+      const StoredTensor& found = published.stored_tensor(part);
+      const std::optional<DType> dtype = dtype_of_stored(found.dtype);
+      stored.tensors.push_back({part, dtype.value_or(DType::kU8), found.shape, dtype ? "" : found.dtype});
+    }
+  }
+  return stored;
+}
+
+// Of the stored tensors behind a quantised weight: FP8 values have the weight's own name, the others names that are hidden.
+bool is_stored_part(const DequantizedFolder& published, const TensorSpec& tensor) {
+  return published.is_quantized(tensor.name) || !published.contains(tensor.name);
 }
 
 // One tensor of weight_group: from the model or, where no parameter took it, from where it was loaded.
@@ -122,11 +156,14 @@ TrainerState load_checkpoint(Session& session, TrainStep& step, const std::strin
   return state;
 }
 
-void save_model(Session& session, const std::string& folder, DType dtype, std::vector<SmallFile> small_files) {
-  const std::vector<TensorGroup> groups{weight_group(session, dtype)};
+void save_model(Session& session, const std::string& folder, DType dtype, std::vector<SmallFile> small_files, bool keep_quantized) {
+  const DequantizedFolder* published = keep_quantized ? &quantized_source(session) : nullptr;
+  std::vector<TensorGroup> groups{weight_group(session, dtype)};
+  if (published) groups[0] = as_published(*published, groups[0]);
   const SaveRequest request{
       .folder = folder, .files = assign_files(groups, kMaxFileBytes, 1), .small_files = std::move(small_files), .keep_last = 0};
   save_now(request, [&](const PlannedFile&, const TensorSpec& tensor, const Sink& sink) {
+    if (published && is_stored_part(*published, tensor)) return sink(published->stored_bytes(tensor.name));
     std::vector<std::byte> values(static_cast<size_t>(tensor.num_bytes()));
     read_weight(session, tensor, true, values.data());
     sink(values);

@@ -85,6 +85,7 @@ const Plan& TrainStep::plan(const ModelInputs& batch) { return loaded(batch).pla
 StepResult TrainStep::run(const ModelInputs& batch, double loss_scale, double lr) {
   const Session::Use use(session_);
   LoadedPlan& step = loaded(batch);
+  session_.mark_changed();
   const double t = static_cast<double>(steps_ + 1);
   const std::map<std::string, double> scalars{{"loss_scale", loss_scale},
                                               {"lr", lr},

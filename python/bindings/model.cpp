@@ -57,6 +57,11 @@ void bind_config(py::module_& m) {
     override_model_config(config, parse_json_strict(overrides, "overrides"));
     return model_config_text(config);
   });
+  // "float32", "bfloat16", "float16", or "" where the folder's config.json does not say.
+  m.def("stored_dtype", [](const std::string& folder) {
+    const std::optional<DType> dtype = load_model_config(folder).dtype;
+    return dtype ? huggingface_dtype_name(*dtype) : std::string();
+  });
   m.def("config_for_weights", [](const std::string& text, const std::string& path) {
     return model_config_text(config_for(config_from(text), *open_weights(path)));
   });
@@ -346,12 +351,12 @@ void bind_checkpoints(py::module_& m) {
     return py::make_tuple(state.data, state.run);
   });
   m.def("save_model", [](Session& session, const std::string& folder, const std::string& dtype,
-                         const std::vector<std::pair<std::string, py::bytes>>& files) {
+                         const std::vector<std::pair<std::string, py::bytes>>& files, bool keep_quantized) {
     std::vector<SmallFile> small = small_files(files);
     const DType as = parse_dtype(dtype);
     const Session::Use use(session);
     const py::gil_scoped_release unlocked;
-    save_model(session, folder, as, std::move(small));
+    save_model(session, folder, as, std::move(small), keep_quantized);
   });
   m.def("read_trainer_state", [](const std::string& folder) {
     const std::string path = folder + "/trainer/trainer.json";

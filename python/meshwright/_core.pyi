@@ -54,6 +54,7 @@ __all__: list[str] = [
     "read_trainer_state",
     "remove_leftovers",
     "save_model",
+    "stored_dtype",
     "stored_parts",
     "sync_folder",
     "time_op",
@@ -479,7 +480,8 @@ def read_tensor_bytes(path: str, name: str, stem: str = "model") -> bytes:
 
 def read_trainer_state(arg0: str) -> dict[str, typing.Any]: ...
 def remove_leftovers(arg0: str) -> list[str]: ...
-def save_model(arg0: Session, arg1: str, arg2: str, arg3: collections.abc.Sequence[tuple[str, bytes]]) -> None: ...
+def save_model(arg0: Session, arg1: str, arg2: str, arg3: collections.abc.Sequence[tuple[str, bytes]], arg4: bool) -> None: ...
+def stored_dtype(arg0: str) -> str: ...
 def stored_parts(path: str, name: str) -> list[str]:
     """
     Names of the tensors in a folder's files behind a name of list_weights: more than one where it is stored quantised.

@@ -31,12 +31,24 @@ def small_files(model: Model, dtype: str) -> list[tuple[str, bytes]]:
     return files
 
 
-def save_model(model: Model, path: Path, dtype: str | None) -> None:
+def save_model(model: Model, path: Path, dtype: str | None, keep_quantized: bool = False) -> None:
     """Writes a Hugging Face folder; see `Model.save_pretrained`."""
     if dtype is None:
         dtype = "float32" if model._session.has_masters else model.dtype
     check_place(path)
-    _core.save_model(model._session, str(path), dtype, small_files(model, dtype))
+    files = small_files(model, dtype)
+    if keep_quantized:
+        files = [(name, _with_quantization(model, text) if name == "config.json" else text) for name, text in files]
+    _core.save_model(model._session, str(path), dtype, files, keep_quantized)
+
+
+def _with_quantization(model: Model, config: bytes) -> bytes:
+    """The configuration with what the model's own folder says of its quantisation."""
+    folder = model._folder
+    published = json.loads((folder / "config.json").read_text()) if folder is not None else {}
+    if "quantization_config" not in published:
+        return config
+    return json.dumps({**json.loads(config), "quantization_config": published["quantization_config"]}, indent=2).encode() + b"\n"
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

@@ -91,7 +91,7 @@ class Model:
     def from_pretrained(cls, path: str | os.PathLike[str], dtype: str | None = None, threads: int = 0) -> Model:
         """A Hugging Face folder (config.json + safetensors, also with FP8 or MXFP4 weights, which are decoded) or a .gguf file.
 
-        dtype: "float32" or "bfloat16"; None: the files' own where it can be computed in, bfloat16 for a .gguf file.
+        dtype: "float32" or "bfloat16"; None: the files' own where it can be computed in, else float32.
 
         Raises:
             UserError: files missing, truncated or hostile; tensors missing, unknown or of another shape, all listed.
@@ -113,7 +113,7 @@ class Model:
         _, text = _core.find_model_config(str(folder), str(configs_folder() / "models"))
         text = _core.config_for_weights(text, str(folder))
         model = cls.__new__(cls)
-        model._attach(_folder_name(folder), text, dtype or _stored_dtype(text), threads)
+        model._attach(_folder_name(folder), text, dtype or _computable(_core.stored_dtype(str(folder))), threads)
         model._session.load(str(folder))
         model.tokenizer = Tokenizer.from_path(folder) if has_tokenizer(folder) else None
         model._generation_eos = generation_eos(folder)
@@ -122,9 +122,10 @@ class Model:
 
     @classmethod
     def _from_gguf(cls, file: Path, dtype: str | None, threads: int) -> Model:
-        text = _core.parse_model_config(_core.gguf_config(str(file)), str(file))
+        config = _core.gguf_config(str(file))
+        text = _core.parse_model_config(config, str(file))
         model = cls.__new__(cls)
-        model._attach(file.stem, text, dtype or "bfloat16", threads)
+        model._attach(file.stem, text, dtype or _computable(json.loads(config).get("torch_dtype", "bfloat16")), threads)
         model._session.load(str(file))
         metadata = _core.gguf_metadata(str(file))
         model.tokenizer = tokenizer_from_gguf(metadata, str(file)) if "tokenizer.ggml.model" in metadata else None
@@ -214,12 +215,16 @@ class Model:
         loss: float = self._session.loss(fields.arrays, fields.loss_scale)
         return loss
 
-    def save_pretrained(self, path: str | os.PathLike[str], dtype: str | None = None) -> None:
+    def save_pretrained(self, path: str | os.PathLike[str], dtype: str | None = None, keep_quantized: bool = False) -> None:
         """Writes a Hugging Face folder: config.json, safetensors with an index, tokenizer files. `dtype=None`: FP32 masters when there
-        are some, else the stored dtype."""
+        are some, else the stored dtype. keep_quantized: weights that were read in FP8 or MXFP4 are written as they were, byte by byte.
+
+        Raises:
+            UserError: a place that cannot be written; `keep_quantized` without such weights, or when they have changed since.
+        """
         from meshwright.checkpoints import save_model
 
-        save_model(self, Path(path), dtype)
+        save_model(self, Path(path), dtype, keep_quantized)
 
     def _fields(self, batch: Mapping[str, Any], mtp_depths: int = 0) -> ModelFields:
         fields = adapt(batch, self.config.vocab_size, mtp_depths)
@@ -235,8 +240,7 @@ class Model:
         return f"Model({self.name!r}, {self.num_parameters:,} parameters, {self.dtype})"
 
 
-def _stored_dtype(config_text: str) -> str:
-    stored = json.loads(config_text).get("dtype")
+def _computable(stored: str) -> str:
     return stored if stored in ("float32", "bfloat16") else "float32"
 
 

@@ -103,6 +103,12 @@ COMMANDS = {
             positional="path",
             run_file=False,
         ),
+        Command(
+            "export",
+            "write a model, a run's newest checkpoint or a .gguf file as a Hugging Face folder",
+            "meshwright export runs/a output=my-model dtype=bfloat16",
+            positional="model",
+        ),
         Command("bench", "time one operation and name its kernel", "meshwright bench op=dot m=2048 n=768 k=768 threads=2", positional="op"),
         Command("doctor", "what this machine offers: instruction sets, kernels, measured peaks, warnings", "meshwright doctor"),
     )
@@ -119,7 +125,7 @@ KEYS = (
         MODEL,
         None,
         "a name from `meshwright models` (random weights), a checkpoint folder (its weights) or a JSON file",
-        ("train", "generate", "evaluate", "plan"),
+        ("train", "generate", "evaluate", "plan", "export"),
         required=True,
     ),
     Key("data", PATH, None, "data folder that `meshwright prepare` made", ("train", "evaluate"), required=True),
@@ -131,10 +137,10 @@ KEYS = (
         PATH,
         None,
         "folder to write; a run that stands there is resumed",
-        ("quickstart", "prepare", "train"),
+        ("quickstart", "prepare", "train", "export"),
         optional=True,
         changes_result=False,
-        defaults={"quickstart": "runs/quickstart", "prepare": "data"},
+        defaults={"quickstart": "runs/quickstart", "prepare": "data", "export": "exported"},
     ),
     # Preparing data
     Key(
@@ -201,6 +207,8 @@ KEYS = (
         ("train", "generate", "evaluate", "plan", "bench"),
         choices=("float32", "bfloat16"),
     ),
+    Key("dtype", TEXT, None, "of the files; none: the model's own", ("export",), choices=("float32", "bfloat16"), optional=True),
+    Key("keep_quantized", BOOLEAN, False, "write weights that were published in FP8 or MXFP4 as they were, byte by byte", ("export",)),
     Key(
         "seed", INTEGER, 0, "seed of weights, data order and sampling", ("quickstart", "prepare", "train", "generate"), low=0, below=1 << 63
     ),
