@@ -50,8 +50,8 @@ BackendFacts cpu_backend(const cpu::KernelEnvironment& environment) {
 
 Plan plan_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const PassObserver& observer) {
   check_microbatches(spec.batch, spec.microbatches);
-  Program forward = trace_loss(spec.config, {.batch = spec.batch / spec.microbatches, .seq = spec.seq, .dtype = spec.dtype},
-                               spec.losses, spec.microbatches);
+  Program forward = trace_loss(spec.config, {.batch = spec.batch / spec.microbatches, .seq = spec.seq, .dtype = spec.dtype}, spec.losses,
+                               spec.microbatches);
   const std::vector<TrainedParameter> trained = trained_parameters(spec);
   std::vector<std::string> names;
   for (const TrainedParameter& p : trained) names.push_back(p.name);

@@ -35,8 +35,9 @@ TensorGroup weight_group(const Session& session, DType dtype) {
 const DequantizedFolder& quantized_source(const Session& session) {
   const auto* published = dynamic_cast<const DequantizedFolder*>(session.source().get());
   if (!published || !published->is_quantized())
-    throw UserError("keep_quantized: expected a model that was read from a folder with FP8 or MXFP4 weights, found " +
-                    (session.source() ? session.source()->path() + ", which has none" : std::string("one that was not read from a folder")));
+    throw UserError(
+        "keep_quantized: expected a model that was read from a folder with FP8 or MXFP4 weights, found " +
+        (session.source() ? session.source()->path() + ", which has none" : std::string("one that was not read from a folder")));
   if (session.is_changed())
     throw UserError("keep_quantized: the weights have changed since they were read from " + published->path() +
                     "; expected untouched ones. Save them in bfloat16 instead");

@@ -24,7 +24,7 @@ struct StepResult {
   double loss = 0;
   double grad_norm = 0;
   std::map<std::string, std::vector<float>> more;  // "mtp_loss", "expert_load.layers.3", ...: what the terms of the loss hand out
-  bool finite = true;  // false: the update was not made
+  bool finite = true;                              // false: the update was not made
 };
 
 class TrainStep {

@@ -69,8 +69,7 @@ void bind_planner(py::module_& m) {
              return spec;
            }),
            py::kw_only(), py::arg("config"), py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("optimizer"),
-           py::arg("decay_embeddings"), py::arg("remat"), py::arg("microbatches"),
-           py::arg("losses"), py::arg("batch"), py::arg("seq"))
+           py::arg("decay_embeddings"), py::arg("remat"), py::arg("microbatches"), py::arg("losses"), py::arg("batch"), py::arg("seq"))
       .def("report",
            [](const TrainPlanSpec& spec) {
              StepReport report;

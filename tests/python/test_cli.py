@@ -148,8 +148,9 @@ def test_config_page_is_current():
 
 
 def test_table_is_sound():
-    names = [key.name for key in KEYS]
-    assert len(names) == len(set(names))
+    for command in COMMANDS:
+        names = [key.name for key in KEYS if command in key.commands]
+        assert len(names) == len(set(names)), command
     for key in KEYS:
         assert set(key.commands) <= set(COMMANDS) and set(key.defaults) <= set(key.commands), key.name
         for command in key.commands:

@@ -92,6 +92,7 @@ def test_python_of_the_recipes_runs(reader):
         run_examples(f"docs/recipes/{page}.md", names)
     names["model"] = mw.Model.from_pretrained("runs/a")
     run_examples("docs/recipes/mesh_of_threads.md", names)
+    run_examples("docs/recipes/open_weights.md", {})
 
 
 def test_python_of_the_recipes_of_your_own_code_runs(reader):

@@ -6,6 +6,7 @@ import sys
 
 import meshwright as mw
 import pytest
+from meshwright._core import model_names
 from meshwright.cli.main import main
 from meshwright.packaged import configs_folder
 
@@ -160,3 +161,10 @@ def test_planning_8b_takes_little_memory_and_time(mesh):
     line = ["plan", "model=llama3-8b", "seq=8192", *mesh]
     shown = subprocess.run([sys.executable, "-c", code, *line], capture_output=True, text=True, check=True).stderr.split()
     assert float(shown[-2]) < 10 and int(shown[-1]) < 300 * 1024
+
+
+@pytest.mark.parametrize("name", model_names(str(configs_folder() / "models")))
+def test_a_step_of_every_configuration_can_be_planned(name):
+    report = mw.plan(name, mesh={"fsdp": 2}, seq=64, batch=2, remat="full")
+    assert report.peak_bytes > 8 * mw.count_parameters(name) / 2  # masters and moments alone are 12 bytes per parameter
+    assert 0 < report.model_flops

@@ -142,6 +142,11 @@ class Tokenizer:
         return whole[len(head) :] if whole.startswith(head) else self.decode(ids)
 
     @cached_property
+    def byte_fallback_ids(self) -> frozenset[int]:
+        """The tokens <0x00> to <0xFF>. A run of them is decoded as a whole: one wrong byte makes every byte of its run a `�`."""
+        return frozenset(id for n in range(256) if (id := self.backend.token_to_id(f"<0x{n:02X}>")) is not None)
+
+    @cached_property
     def chat_templates(self) -> dict[str, str]:
         """Jinja templates by name; "default" is the one that has none."""
         return chat_templates(self.files, self.source)

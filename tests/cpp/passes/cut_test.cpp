@@ -90,8 +90,7 @@ TEST(cut, a_result_that_cannot_be_summed_is_refused) {
   b.output("loss", reduce_sum(w, {"embed"}));
   b.output("large", binary("gt", w, constant(b, 2.0)));
   const Program training = differentiate(b.take());
-  EXPECT_ERROR(
-      UserError, { cut(training, Program(), 1); }, "result 'large' is u8[embed=3]; a training step can only return f32 values");
+  EXPECT_ERROR(UserError, { cut(training, Program(), 1); }, "result 'large' is u8[embed=3]; a training step can only return f32 values");
   EXPECT_ERROR(UserError, { cut(training, Program(), 0); }, "microbatches is 0; expected at least 1");
 }
 
