@@ -45,6 +45,13 @@ class Communicator {
   virtual void reduce_scatter(const Group& group, DType dtype, const void* in, void* out, int64_t count) = 0;
   // in, out: [group][bytes]; block j of rank i goes to block i of rank j.
   virtual void all_to_all(const Group& group, const void* in, void* out, int64_t bytes) = 0;
+  // all_to_all of blocks of any sizes, one after another: in_bytes[j] go to member j, out_bytes[j] come from it.
+  virtual void all_to_all_v(const Group& group, const void* in, const int64_t* in_bytes, void* out, const int64_t* out_bytes) = 0;
+  // Around a ring: `in` goes to member index + steps, `out` comes from member index - steps. `in` and `out` must not overlap.
+  virtual void shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) = 0;
+  // Point to point: messages between two ranks with one tag arrive in the order they were sent. `send` copies and returns at once.
+  virtual void send(int64_t to, int64_t tag, const void* data, int64_t bytes) = 0;
+  virtual void receive(int64_t from, int64_t tag, void* data, int64_t bytes) = 0;
 };
 
 // One rank on its own: every group has one member.
@@ -57,6 +64,10 @@ class SingleRank : public Communicator {
   void all_gather(const Group&, const void* in, void* out, int64_t bytes) override;
   void reduce_scatter(const Group&, DType dtype, const void* in, void* out, int64_t count) override;
   void all_to_all(const Group&, const void* in, void* out, int64_t bytes) override;
+  void all_to_all_v(const Group&, const void* in, const int64_t* in_bytes, void* out, const int64_t* out_bytes) override;
+  void shift(const Group&, int64_t steps, const void* in, void* out, int64_t bytes) override;
+  void send(int64_t to, int64_t tag, const void* data, int64_t bytes) override;
+  void receive(int64_t from, int64_t tag, void* data, int64_t bytes) override;
 };
 
 }  // namespace mw

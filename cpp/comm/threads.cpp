@@ -88,7 +88,37 @@ class ThreadWorld::Rank : public Communicator {
     leave();
   }
 
+  void all_to_all_v(const Group& group, const void* in, const int64_t* in_bytes, void* out, const int64_t* out_bytes) override {
+    const Blocks mine{static_cast<const std::byte*>(in), in_bytes};
+    auto* to = static_cast<std::byte*>(out);
+    const std::vector<const void*>& members = post(group, &mine);
+    for (size_t r = 0; r < members.size(); ++r) {
+      const Blocks& from = *static_cast<const Blocks*>(members[r]);
+      const std::byte* block = from.data;
+      for (int64_t j = 0; j < group.index; ++j) block += from.bytes[j];
+      MW_CHECK(from.bytes[group.index] == out_bytes[r], "member ", r, " sends ", from.bytes[group.index], " bytes to member ", group.index,
+               ", which expects ", out_bytes[r]);
+      std::memcpy(to, block, static_cast<size_t>(out_bytes[r]));
+      to += out_bytes[r];
+    }
+    leave();
+  }
+
+  void shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) override {
+    const int64_t n = group.size(), from = ((group.index - steps) % n + n) % n;
+    std::memcpy(out, post(group, in)[static_cast<size_t>(from)], static_cast<size_t>(bytes));
+    leave();
+  }
+
+  void send(int64_t to, int64_t tag, const void* data, int64_t bytes) override { world_.post({rank_, to, tag}, data, bytes); }
+  void receive(int64_t from, int64_t tag, void* data, int64_t bytes) override { world_.collect({from, rank_, tag}, data, bytes); }
+
  private:
+  struct Blocks {
+    const std::byte* data;
+    const int64_t* bytes;
+  };
+
   // Shows `in` to the group; returns everyone's once all have come.
   const std::vector<const void*>& post(const Group& group, const void* in) {
     meeting_ = &world_.meeting_of(group);
@@ -201,6 +231,27 @@ void ThreadWorld::abort() {
   changed_.notify_all();
 }
 
+void ThreadWorld::post(const Address& address, const void* data, int64_t bytes) {
+  const auto* from = static_cast<const std::byte*>(data);
+  std::vector<std::byte> letter(from, from + bytes);
+  const std::lock_guard lock(mutex_);
+  letters_[address].push_back(std::move(letter));
+  changed_.notify_all();
+}
+
+void ThreadWorld::collect(const Address& address, void* data, int64_t bytes) {
+  std::unique_lock lock(mutex_);
+  std::deque<std::vector<std::byte>>& queue = letters_[address];
+  changed_.wait(lock, [&] { return aborted_ || !queue.empty(); });
+  if (queue.empty()) throw OtherRankFailed();
+  const std::vector<std::byte> letter = std::move(queue.front());
+  queue.pop_front();
+  lock.unlock();
+  MW_CHECK(static_cast<int64_t>(letter.size()) == bytes, "rank ", address.to, " expects ", bytes, " bytes from rank ", address.from,
+           ", which sent ", letter.size());
+  std::memcpy(data, letter.data(), letter.size());
+}
+
 void ThreadWorld::run(const std::function<void(Communicator&)>& body) {
   std::mutex error_mutex;
   std::exception_ptr error;
@@ -223,6 +274,7 @@ void ThreadWorld::run(const std::function<void(Communicator&)>& body) {
   aborted_ = false;
   if (error) {
     meetings_.clear();
+    letters_.clear();
     std::rethrow_exception(error);
   }
 }

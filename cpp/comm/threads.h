@@ -3,7 +3,10 @@
 //   ThreadWorld world(4);
 //   world.run([&](Communicator& comm) { ... });   // every rank; the first error of a rank stops the others and is rethrown
 #pragma once
+#include <compare>
 #include <condition_variable>
+#include <cstddef>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -35,15 +38,23 @@ class ThreadWorld {
     std::vector<const void*> buffers;
   };
 
+  struct Address {
+    int64_t from, to, tag;
+    auto operator<=>(const Address&) const = default;
+  };
+
   Meeting& meeting_of(const Group& group);
   // Blocks until every member has arrived; throws when another rank failed.
   void meet(Meeting& meeting);
   void abort();
+  void post(const Address& address, const void* data, int64_t bytes);
+  void collect(const Address& address, void* data, int64_t bytes);
 
   std::mutex mutex_;
   std::condition_variable changed_;
   bool aborted_ = false;
   std::map<std::vector<int64_t>, std::unique_ptr<Meeting>> meetings_;
+  std::map<Address, std::deque<std::vector<std::byte>>> letters_;
   std::vector<std::unique_ptr<Rank>> ranks_;
   std::unique_ptr<Workers> workers_;
 };
