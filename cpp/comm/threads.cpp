@@ -92,16 +92,17 @@ class ThreadWorld::Rank : public Communicator {
     const Blocks mine{static_cast<const std::byte*>(in), in_bytes};
     auto* to = static_cast<std::byte*>(out);
     const std::vector<const void*>& members = post(group, &mine);
-    for (size_t r = 0; r < members.size(); ++r) {
+    size_t r = 0;
+    int64_t sent = 0;
+    for (; r < members.size(); ++r) {
       const Blocks& from = *static_cast<const Blocks*>(members[r]);
-      const std::byte* block = from.data;
-      for (int64_t j = 0; j < group.index; ++j) block += from.bytes[j];
-      MW_CHECK(from.bytes[group.index] == out_bytes[r], "member ", r, " sends ", from.bytes[group.index], " bytes to member ", group.index,
-               ", which expects ", out_bytes[r]);
-      std::memcpy(to, block, static_cast<size_t>(out_bytes[r]));
-      to += out_bytes[r];
+      sent = from.bytes[group.index];
+      if (sent != out_bytes[r]) break;
+      std::memcpy(to, from.data + std::accumulate(from.bytes, from.bytes + group.index, int64_t{0}), static_cast<size_t>(sent));
+      to += sent;
     }
-    leave();
+    leave();  // before the error: others may still read `mine`
+    MW_CHECK(r == members.size(), "member ", r, " sends ", sent, " bytes to member ", group.index, ", which expects ", out_bytes[r]);
   }
 
   void shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) override {

@@ -274,7 +274,7 @@ class _Follower:
             text = self._cut[index] = text[:end]
         if end >= 0 or token in self._eos or len(self._ids[index]) >= self._most:
             self._finish(index, text)
-        elif self._tokenizer is not None and token not in self._tokenizer.byte_fallback_ids:
+        elif not self._in_bytes(token):
             self._hand_out(index, self._settled(text))
         return end >= 0
 
@@ -294,7 +294,12 @@ class _Follower:
             self._on_end(index)
         self._ended[index] = True
 
-    # A character may need several tokens, and a run of fallback bytes waits for its end; what could still become a stop string waits too.
+    # A run of fallback bytes waits for its end: what comes may change how its first bytes are decoded.
+    def _in_bytes(self, token: int) -> bool:
+        assert self._tokenizer is not None
+        return token in self._tokenizer.byte_fallback_ids
+
+    # A character may need several tokens; what could still become a stop string waits too.
     def _settled(self, text: str) -> str:
         if text.endswith("�"):
             text = text.rstrip("�")

@@ -15,6 +15,7 @@ from meshwright import UserError
 from meshwright.cli.main import main
 from meshwright.data import chat_template
 from meshwright.data.chat_template import render
+from meshwright.generator import _Follower
 from tiny_models import make_model
 
 SYSTEM = {"role": "system", "content": "Be brief.\n"}
@@ -418,3 +419,10 @@ def test_continuations_keep_their_space(tmp_path):
         ["the model"], max_new_tokens=20, do_sample=True, on_text=lambda i, text: pieces.append(text), return_details=True
     )
     assert answer.text == "".join(pieces) == tokenizer.decode_after(head, answer.token_ids)
+    # One wrong byte in a run of bytes changes how those before it are decoded: none of the run is handed out before its end.
+    run = [tokenizer.backend.token_to_id(piece) for piece in ("<0x43>", "<0x9F>", "<0x41>")] + tokenizer.encode("the model reads")
+    pieces.clear()
+    follower = _Follower(tokenizer, [head], [], [], len(run), lambda i, text: pieces.append(text), None)
+    for token in run:
+        follower(0, token)
+    assert len(pieces) > 1 and "".join(pieces) == tokenizer.decode_after(head, run)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from meshwright._core import UserError, make_folders, write_durably
+from meshwright.data.sentencepiece_model import BYTE_PIECES
 from meshwright.data.tokenizer_files import (
     CONFIG,
     PIECES,
@@ -144,7 +145,7 @@ class Tokenizer:
     @cached_property
     def byte_fallback_ids(self) -> frozenset[int]:
         """The tokens <0x00> to <0xFF>. A run of them is decoded as a whole: one wrong byte makes every byte of its run a `�`."""
-        return frozenset(id for n in range(256) if (id := self.backend.token_to_id(f"<0x{n:02X}>")) is not None)
+        return frozenset(id for piece in BYTE_PIECES if (id := self.backend.token_to_id(piece)) is not None)
 
     @cached_property
     def chat_templates(self) -> dict[str, str]:

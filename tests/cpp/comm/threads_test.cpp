@@ -9,13 +9,7 @@
 namespace mw {
 namespace {
 
-Group everyone(const Communicator& comm) {
-  Group group;
-  group.ranks.resize(static_cast<size_t>(comm.size()));
-  std::iota(group.ranks.begin(), group.ranks.end(), int64_t{0});
-  group.index = comm.rank();
-  return group;
-}
+Group everyone(const Communicator& comm) { return make_group(Mesh({{"data", comm.size()}}), comm.rank(), {{"data", 1, comm.size()}}); }
 
 TEST(threads, all_to_all_v_moves_blocks_of_any_sizes) {
   constexpr int64_t n = 4;
