@@ -24,7 +24,9 @@ from meshwright.run_log import History, plot_run, read_settings, remember_settin
 
 EXCLUDED_FOLDERS = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
 SMALLEST_CORPUS = 4_000_000
-MODEL, VOCAB, SEQ, BATCH = "mini", 4096, 256, 8
+MODEL, VOCAB = "mini", 4096
+# Short rows begin at twice as many places of the text, so the model learns what to do with a prompt that has nothing before it.
+SEQ, BATCH = 128, 16
 LEARNING_RATE, WARMUP, FINAL = 2e-3, 0.05, 0.02
 TIMED_STEPS, FEWEST_STEPS, MOST_STEPS = 20, 300, 3000
 PROMPTS = ("import", "class Base", "def __init__(self")
