@@ -78,13 +78,13 @@ void Generator::prepare(const std::vector<GenerationRequest>& requests) {
 }
 
 LoadedPlan& Generator::plan(int64_t tokens) {
-  return session_.plan("decode " + std::to_string(tokens), [&] {
+  return session_.plan("decode " + std::to_string(tokens), [&](double factor) {
     const DecodeSize size{.tokens = tokens,
                           .slots = sizes_.slots,
                           .cache_length = sizes_.length,
                           .dtype = session_.options().dtype,
                           .step_tokens = sizes_.step_tokens};
-    PlanOptions options = session_.plan_options();
+    PlanOptions options = session_.plan_options(factor);
     // One packed row: neither its batch of 1 nor its few tokens are sharded; ranks of those axes work on the same row.
     std::erase_if(options.rules.compute,
                   [](const RuleRow& row) { return row.dim == "batch" || row.dim == "seq" || row.dim == kExpertRows; });

@@ -63,7 +63,27 @@ void write_scalars(const Plan& plan, RankMemory& memory, const std::map<std::str
   }
 }
 
+// The largest load of all ranks, and of those that had no room for it. Every rank of the world takes part.
+struct SeenLoad {
+  float most = 0, too_many = 0;
+};
+SeenLoad largest_load(Communicator& comm, const cpu::ExpertLoad& mine) {
+  Group world;
+  for (int64_t r = 0; r < comm.size(); ++r) world.ranks.push_back(r);
+  world.index = comm.rank();
+  const auto most = static_cast<float>(mine.most);
+  const SeenLoad in{most, mine.too_many ? most : 0.0f};
+  SeenLoad out;
+  comm.all_reduce(world, DType::kF32, ReduceKind::kMax, &in, &out, 2);
+  return out;
+}
+
 }  // namespace
+
+TooManyExpertRows::TooManyExpertRows(const ExpertRowsPlanned& planned, double load)
+    : std::runtime_error("a rank has " + std::to_string(load) + " times the mean of " + std::to_string(planned.mean) +
+                         " rows of experts; the plan has room for " + std::to_string(planned.bound)),
+      load(load) {}
 
 Engine::Engine(EngineOptions options) : options_(std::move(options)), world_(options_.mesh.size()) {
   if (options_.threads <= 0) options_.threads = usable_processors();
@@ -97,11 +117,25 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
   check_inputs(plan, inputs, microbatches);
   for (const auto& memory : memory_) write_scalars(plan, *memory, scalars);
   bool stopped = false;
+  SeenLoad seen;
   world_.run([&](Communicator& comm) {
     const auto r = static_cast<size_t>(comm.rank());
     int32_t staged = -1;
+    loaded.ranks[r]->begin_run();
+    // Whether all rows of experts had room: everyone gets the same answer.
+    const auto all_had_room = [&] {
+      if (plan.expert_rows.bound == 0) return true;
+      const SeenLoad load = largest_load(comm, loaded.ranks[r]->expert_load());
+      if (r == 0) seen = load;
+      return load.too_many == 0;
+    };
+    bool asked = false;
     for (const RunRow& row : plan.order) {
       const Piece& piece = plan.pieces[static_cast<size_t>(row.piece)];
+      if (piece.name == "update") {
+        asked = true;
+        if (!all_had_room()) return;
+      }
       if (before_row) {  // rank 0 decides, everyone follows
         comm.barrier();
         if (r == 0) stopped = !before_row(row, piece);
@@ -114,7 +148,10 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
       }
       loaded.ranks[r]->run(row.piece, row.carried_copy, *pools_[r]);
     }
+    if (!asked) all_had_room();
   });
+  loaded.expert_load = static_cast<double>(seen.most);
+  if (seen.too_many > 0) throw TooManyExpertRows(plan.expert_rows, static_cast<double>(seen.too_many));
 }
 
 void Engine::observe(LoadedPlan& loaded, OpObserver observer) {

@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -35,7 +36,16 @@ struct WholeArray {
 // A Plan bound to the memory of every rank.
 struct LoadedPlan {
   Plan plan;
+  double expert_load = 0;  // of the last run: the most rows of experts that a rank had to work on, as a multiple of their mean
   std::vector<std::unique_ptr<cpu::Executor>> ranks;
+};
+
+// Some rank would have had to work on more rows of experts than its Plan has room for. The run ended before `update`: parameters and
+// optimizer state are as they were, and accumulators and results mean nothing. It wants a Plan of a larger bound.
+class TooManyExpertRows : public std::runtime_error {
+ public:
+  TooManyExpertRows(const ExpertRowsPlanned& planned, double load);
+  double load;  // as a multiple of the mean; later layers may want more
 };
 
 class Engine {
@@ -51,7 +61,8 @@ class Engine {
   // Allocates what the Plan needs beyond what is there and binds it. Plans are run one at a time.
   std::unique_ptr<LoadedPlan> load(Plan plan);
 
-  // Runs all rows of the Plan's order. `before_row` (rank 0's thread) may stop the run before a row by returning false.
+  // Runs all rows of the Plan's order. `before_row` (rank 0's thread) may stop the run before a row by returning false. TooManyExpertRows,
+  // the same on all ranks, before `update` and before anything is handed out.
   using RowHook = std::function<bool(const RunRow&, const Piece&)>;
   void run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars,
            const RowHook& before_row = nullptr);

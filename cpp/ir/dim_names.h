@@ -13,5 +13,7 @@ bool is_standard_dim(std::string_view name);
 // Rows of experts: tokens repeated once per choice and sorted by expert. The order means something within one rank only, so no value is
 // moved between ranks along this dim; its shards are those of the tokens.
 inline constexpr const char* kExpertRows = "expert_rows";
+// How many rows a rank exchanges with others: its shards are those of the rows.
+inline constexpr const char* kExpertCounts = "expert_counts";
 
 }  // namespace mw

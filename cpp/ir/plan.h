@@ -59,6 +59,14 @@ struct SharedValue {
   Layout layout;
 };
 
+// Rows of experts that one rank works on when they are sent to the ranks of their experts; of the layer with the most.
+struct ExpertRowsPlanned {
+  int64_t mean = 0;   // when every expert is chosen equally often
+  int64_t bound = 0;  // what is planned; a run that needs more is repeated with a larger one. 0: rows stay with their tokens
+  int64_t worst = 0;  // when all choices go to one rank: never more
+  bool operator==(const ExpertRowsPlanned&) const = default;
+};
+
 struct Plan {
   std::map<std::string, SharedValue> shared;
   std::vector<Buffer> kept;
@@ -72,6 +80,7 @@ struct Plan {
   int64_t scratch_bytes = 0;  // largest of all pieces
   int64_t result_bytes = 0;
   int64_t staging_bytes = 0;  // copies held while a checkpoint is saved
+  ExpertRowsPlanned expert_rows;
 
   int64_t peak_bytes() const { return kept_bytes + carried_copies * carried_bytes + scratch_bytes + result_bytes + staging_bytes; }
 };

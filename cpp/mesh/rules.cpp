@@ -64,9 +64,11 @@ std::string to_string(const RuleRow& row) { return row.dim + ":" + row.axis + (r
 
 Rules default_rules() {
   Rules rules;
-  rules.compute = parse_table({"batch:data", "batch:fsdp", "expert_rows:data", "expert_rows:fsdp", "kv_heads:tensor part",
-                               "q_per_kv:tensor", "mlp:tensor", "expert_mlp:tensor", "vocab:tensor", "seq:tensor"});
-  rules.parameters = parse_table({"kv_heads:tensor part", "q_per_kv:tensor", "mlp:tensor", "expert_mlp:tensor", "vocab:tensor", "*:fsdp"});
+  rules.compute = parse_table({"batch:data", "batch:fsdp", "batch:expert", "expert_rows:data", "expert_rows:fsdp", "expert_rows:expert",
+                               "experts:expert", "kv_heads:tensor part", "q_per_kv:tensor", "mlp:tensor", "expert_mlp:tensor",
+                               "vocab:tensor", "seq:tensor"});
+  rules.parameters = parse_table(
+      {"experts:expert", "kv_heads:tensor part", "q_per_kv:tensor", "mlp:tensor", "expert_mlp:tensor", "vocab:tensor", "*:fsdp"});
   rules.gradients = rules.parameters;
   rules.optimizer = rules.parameters;
   return rules;

@@ -1,9 +1,9 @@
 // Rule tables: which mesh axes shard which dims. A table is a list of rows `dim: axis`, read from the top, once per op, over the op's
 // loop space; each axis is given out once.
 //
-//   compute     batch:data  batch:fsdp  expert_rows:data  expert_rows:fsdp  kv_heads:tensor part  q_per_kv:tensor  mlp:tensor
-//               expert_mlp:tensor  vocab:tensor  seq:tensor
-//   parameters  kv_heads:tensor part  q_per_kv:tensor  mlp:tensor  expert_mlp:tensor  vocab:tensor  *:fsdp
+//   compute     batch:data  batch:fsdp  batch:expert  expert_rows:data  expert_rows:fsdp  expert_rows:expert  experts:expert
+//               kv_heads:tensor part  q_per_kv:tensor  mlp:tensor  expert_mlp:tensor  vocab:tensor  seq:tensor
+//   parameters  experts:expert  kv_heads:tensor part  q_per_kv:tensor  mlp:tensor  expert_mlp:tensor  vocab:tensor  *:fsdp
 #pragma once
 #include <string>
 #include <string_view>

@@ -39,9 +39,9 @@ void check_floats(std::string_view a_name, const Type& a, std::string_view b_nam
 
 size_t expert_of(const ReferenceContext& context, size_t row, int64_t experts) {
   const double expert = context.operand(2).data[row];
-  if (expert < 0 || expert >= static_cast<double>(experts) || (row > 0 && expert < context.operand(2).data[row - 1])) {
+  if (expert < 0 || expert > static_cast<double>(experts) || (row > 0 && expert < context.operand(2).data[row - 1])) {
     throw UserError("row " + std::to_string(row) + " is of expert " + std::to_string(static_cast<int64_t>(expert)) +
-                    "; expected ascending experts below " + std::to_string(experts));
+                    "; expected ascending experts below " + std::to_string(experts) + ", or that for rows of none");
   }
   return static_cast<size_t>(expert);
 }
@@ -88,14 +88,16 @@ void gradient(GradientContext& context) {
   if (context.needed[1]) context.gradients[1] = grouped_dot_weights(x, g, row_experts, w.type().with_dtype(context.gradient_dtype(1)));
 }
 
-double flops(const Type& x, const Type& other) {
-  return 2.0 * static_cast<double>(x.elements()) * static_cast<double>(other.elements()) /
+// `filled`: the part of the rows that belong to an expert on average; the others are room.
+double flops(const Signature& signature, const Type& other) {
+  const Type& x = signature.operand(0);
+  return 2.0 * signature.attributes->number_or("filled", 1.0) * static_cast<double>(x.elements()) * static_cast<double>(other.elements()) /
          std::max(1.0, static_cast<double>(x.dims[0].size));
 }
 
 Cost cost(const Signature& signature) {
   Cost cost = default_cost(signature);
-  cost.flops = flops(signature.operand(0), signature.result(0));
+  cost.flops = flops(signature, signature.result(0));
   return cost;
 }
 
@@ -118,6 +120,7 @@ void reference(const ReferenceContext& context) {
   loops.insert(loops.end(), x.type.dims.begin() + 1, x.type.dims.end());
   for (size_t row = 0; row < context.operand(2).data.size(); ++row) {
     const size_t expert = expert_of(context, row, w.type.dims[0].size);
+    if (expert == static_cast<size_t>(w.type.dims[0].size)) continue;
     const size_t x_at = row * inner_elements(x.type), w_at = expert * inner_elements(w.type), y_at = row * inner_elements(y.type);
     each_inner(loops, {&x.type, &w.type, &y.type}, [&](const int64_t* at) {
       y.data[y_at + static_cast<size_t>(at[2])] += x.data[x_at + static_cast<size_t>(at[0])] * w.data[w_at + static_cast<size_t>(at[1])];
@@ -158,7 +161,7 @@ DimRole role_weights(const Signature&, std::string_view dim) {
 
 Cost cost_weights(const Signature& signature) {
   Cost cost = default_cost(signature);
-  cost.flops = flops(signature.operand(0), signature.operand(1));
+  cost.flops = flops(signature, signature.operand(1));
   return cost;
 }
 
@@ -169,6 +172,7 @@ void reference_weights(const ReferenceContext& context) {
   const std::vector<Dim> loops(w.type.dims.begin() + 1, w.type.dims.end());
   for (size_t row = 0; row < context.operand(2).data.size(); ++row) {
     const size_t expert = expert_of(context, row, w.type.dims[0].size);
+    if (expert == static_cast<size_t>(w.type.dims[0].size)) continue;
     const size_t x_at = row * inner_elements(x.type), dy_at = row * inner_elements(dy.type), w_at = expert * inner_elements(w.type);
     each_inner(loops, {&x.type, &dy.type, &w.type}, [&](const int64_t* at) {
       w.data[w_at + static_cast<size_t>(at[2])] += x.data[x_at + static_cast<size_t>(at[0])] * dy.data[dy_at + static_cast<size_t>(at[1])];
@@ -181,7 +185,7 @@ const std::array<OpDef, 2> kDefs{
         .name = "grouped_dot",
         .doc =
             "y[r] = x[r] times the weight of the expert of row r, summed over the contracted dims; rows are sorted by expert, and how many "
-            "each has is known only at run time",
+            "each has is known only at run time. Rows at the end whose expert is the number of experts are of none and give zeros",
         .num_operands = 3,
         .infer = infer,
         .role = role,

@@ -19,6 +19,7 @@
   ROW(grouped_dot_ops)      \
   ROW(random_ops)           \
   ROW(collective_ops)       \
+  ROW(expert_exchange_ops)  \
   ROW(norm_ops)             \
   ROW(rope_ops)             \
   ROW(attention_ops)        \

@@ -6,6 +6,7 @@
 #include "ops/cross_entropy.h"
 #include "ops/dot.h"
 #include "ops/elementwise.h"
+#include "ops/expert_exchange.h"
 #include "ops/expert_rows.h"
 #include "ops/gated_activation.h"
 #include "ops/gather.h"

@@ -22,7 +22,7 @@ std::string axes_text(const std::vector<std::string>& names) {
 std::string dims_text(const Op& op) {
   if (op.def->name == "all_to_all") return " " + op.attributes.text("split_dim") + " -> " + op.attributes.text("concat_dim");
   if (op.def->name == "all_reduce") return op.attributes.text("kind") == "sum" ? "" : " " + op.attributes.text("kind");
-  return " " + op.attributes.text("dim");
+  return op.attributes.find("dim") ? " " + op.attributes.text("dim") : "";
 }
 
 std::string mib(int64_t bytes) {
@@ -58,7 +58,10 @@ const char* role_name(BufferRole role) {
 
 std::string piece_title(const Piece& piece) { return piece.name + (piece.variant.empty() ? "" : " (" + piece.variant + ")"); }
 
-bool communicates(const Op& op) { return op.def->collective && op.def->name != "shard_slice" && op.def->name != "shard_offset"; }
+bool communicates(const Op& op) {
+  const std::string_view name = op.def->name;
+  return op.def->collective && name != "shard_slice" && name != "shard_offset" && name != "dispatched_experts";
+}
 
 std::string list_programs(const Plan& plan, Sources sources) {
   std::string text;

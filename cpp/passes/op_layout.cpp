@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "ir/dim_names.h"
+#include "passes/exchange_experts.h"
 
 namespace mw {
 namespace {
@@ -43,6 +45,11 @@ std::vector<std::string> carried_by(const Op& op, const Signature& signature, st
   return op.def->carries ? op.def->carries(signature, dim) : std::vector<std::string>{};
 }
 
+bool is_split_by_expert(const Op& op, const AxisPart& part) {
+  const std::vector<std::string> axes = op.attributes.names_or_empty(kExpertAxes);
+  return std::find(axes.begin(), axes.end(), part.axis) != axes.end();
+}
+
 Layout op_layout(const Program& program, const Op& op, const RuleTable& table, const Mesh& mesh, const std::vector<PartialOver>& partial) {
   const Signature signature = program.signature(op);
   const DimSizes dims = loop_space(signature);
@@ -61,6 +68,11 @@ Layout op_layout(const Program& program, const Op& op, const RuleTable& table, c
       }
       if (!parts.empty()) layout.set(dim, joined_parts(parts));
     }
+    std::vector<AxisPart> parts;  // rows that were sent to the ranks of their experts: one axis shards both
+    for (const AxisPart& part : layout.parts(kExpertRows)) {
+      if (is_split_by_expert(op, part)) parts.push_back(part);
+    }
+    if (!parts.empty()) layout.set("experts", parts);
     return layout;
   } catch (const UserError& error) {
     throw UserError(program.describe(op) + ": " + error.what());

@@ -23,6 +23,10 @@ DimRole role_of(const Op& op, const Signature& signature, std::string_view dim);
 // The dims whose shards `dim` carries (OpDef::carries).
 std::vector<std::string> carried_by(const Op& op, const Signature& signature, std::string_view dim);
 
+// Whether the op reads rows that exchange_experts sent to the ranks of their experts over this axis: each rank holds the rows of its own
+// experts, so nothing is summed over it.
+bool is_split_by_expert(const Op& op, const AxisPart& part);
+
 // The layout of the whole loop space. Factors of axes in `partial` are not given out: over them the op's result stays a partial sum.
 // UserError naming the op when an axis does not divide a dim.
 Layout op_layout(const Program& program, const Op& op, const RuleTable& table, const Mesh& mesh,

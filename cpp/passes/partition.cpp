@@ -240,7 +240,9 @@ class PiecePartitioner {
       for (const DimShards& entry : layout.dims) {
         if (type.has(entry.dim) || is_carried(op, signature, layout, entry.dim, type)) continue;
         const PartialKind kind = op.def->partial ? op.def->partial(signature, entry.dim, r) : PartialKind::kSum;
-        for (const AxisPart& part : entry.parts) own.partial.push_back({part, kind});
+        for (const AxisPart& part : entry.parts) {
+          if (!is_split_by_expert(op, part)) own.partial.push_back({part, kind});
+        }
       }
       define(op.results[r], results[r], std::move(own));
     }
@@ -267,6 +269,7 @@ class PiecePartitioner {
     std::vector<std::string> names = attributes.names_or_empty("offsets");
     for (const DimShards& entry : layout.dims) {
       if (!role_of(op, signature, entry.dim).needs_offset) continue;
+      if (std::any_of(entry.parts.begin(), entry.parts.end(), [&](const AxisPart& part) { return is_split_by_expert(op, part); })) continue;
       int64_t size = 0;
       for (const auto& [dim, whole] : loop_space(signature)) {
         if (dim == entry.dim) size = whole / total_size(entry.parts);

@@ -16,8 +16,15 @@ Plan checked(Plan plan, std::string_view pass, const PlanOptions& options) {
   return plan;
 }
 
+Program exchanged(Program program, const PlanOptions& options, ExpertRowsPlanned& rows) {
+  program = exchange_experts(std::move(program), options.mesh, options.rules, options.expert_rows_factor, rows);
+  verify(program, "exchange_experts");
+  return program;
+}
+
 // The passes that work piece by piece, in their order.
-Plan finish(Plan plan, const PlanOptions& options) {
+Plan finish(Plan plan, const PlanOptions& options, const ExpertRowsPlanned& rows) {
+  plan.expert_rows = rows;
   plan = checked(std::move(plan), "cut", options);
   plan = checked(partition(std::move(plan), options.mesh, options.rules), "partition", options);
   plan = checked(simplify(std::move(plan)), "simplify", options);
@@ -30,16 +37,21 @@ Plan finish(Plan plan, const PlanOptions& options) {
 }  // namespace
 
 Plan plan_training(Program forward, Program update, const std::vector<std::string>& trained, const PlanOptions& options) {
-  const Program training = differentiate(std::move(forward), "loss", trained);
-  return finish(cut(training, std::move(update), options.microbatches), options);
+  ExpertRowsPlanned rows;
+  const Program training = exchanged(differentiate(std::move(forward), "loss", trained), options, rows);
+  return finish(cut(training, std::move(update), options.microbatches), options, rows);
 }
 
 Plan plan_gradients(Program forward, const std::vector<std::string>& trained, const PlanOptions& options) {
-  return finish(cut_single(differentiate(std::move(forward), "loss", trained), "gradients"), options);
+  ExpertRowsPlanned rows;
+  Program program = exchanged(differentiate(std::move(forward), "loss", trained), options, rows);
+  return finish(cut_single(std::move(program), "gradients"), options, rows);
 }
 
 Plan plan_single(Program program, const std::string& name, const PlanOptions& options) {
-  return finish(cut_single(std::move(program), name), options);
+  ExpertRowsPlanned rows;
+  program = exchanged(std::move(program), options, rows);
+  return finish(cut_single(std::move(program), name), options, rows);
 }
 
 }  // namespace mw

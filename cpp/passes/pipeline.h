@@ -1,6 +1,6 @@
 // The pipeline, as a table of contents: from a traced Program to a placed Plan.
 //
-//   differentiate -> cut -> partition -> simplify -> rematerialize -> fuse -> (passes of the backend) -> place
+//   differentiate -> exchange_experts -> cut -> partition -> simplify -> rematerialize -> fuse -> (passes of the backend) -> place
 #pragma once
 #include <functional>
 #include <optional>
@@ -10,6 +10,7 @@
 #include "ir/plan.h"
 #include "mesh/mesh.h"
 #include "mesh/rules.h"
+#include "passes/exchange_experts.h"
 #include "passes/place.h"
 #include "passes/rematerialize.h"
 
@@ -19,6 +20,7 @@ struct PlanOptions {
   Mesh mesh;
   Rules rules = default_rules();
   int microbatches = 1;
+  double expert_rows_factor = kExpertRowsFactor;  // rows of experts that a rank has room for, as a multiple of their mean
   RematPolicy remat;
   bool fuse = true;
   BackendFacts backend;

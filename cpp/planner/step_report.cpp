@@ -81,11 +81,28 @@ int64_t ranks_of(const Op& op) {
   return ranks;
 }
 
+struct BytesSent {
+  double usual, most;
+};
+
+BytesSent bytes_sent(const Program& program, const Op& op) {
+  const int64_t ranks = ranks_of(op);
+  const std::string_view name = op.def->name;
+  const int64_t given = program.type(op.operands[0]).bytes();
+  const auto both = [](double bytes) { return BytesSent{bytes, bytes}; };
+  if (name == "expert_counts") return both(ring_bytes("all_gather", op.attributes.integer("experts") * dtype_bytes(DType::kI32), ranks));
+  // Both ways the rows of this rank's own tokens; the others are room.
+  if (name == "expert_dispatch") return {ring_bytes(name, given, ranks), static_cast<double>(given)};
+  if (name == "expert_return") return {ring_bytes(name, program.type(op.results[0]).bytes(), ranks), static_cast<double>(given)};
+  return both(ring_bytes(name, given, ranks));
+}
+
 void add_collectives(const Piece& piece, int64_t runs, StepReport& report) {
   const Program& program = piece.program;
   for (const Op& op : program.ops) {
     if (!communicates(op)) continue;
     const Type& given = program.type(op.operands[0]);
+    const BytesSent sent = bytes_sent(program, op);
     report.collectives.push_back({.piece = piece_title(piece),
                                   .op = std::string(op.def->name),
                                   .axes = axes_of(op),
@@ -93,7 +110,8 @@ void add_collectives(const Piece& piece, int64_t runs, StepReport& report) {
                                   .scope = program.scopes[static_cast<size_t>(op.scope)],
                                   .source = program.sources[static_cast<size_t>(op.source)],
                                   .calls = runs,
-                                  .bytes_sent = ring_bytes(op.def->name, given.bytes(), ranks_of(op)),
+                                  .bytes_sent = sent.usual,
+                                  .most_bytes_sent = sent.most,
                                   .recomputed = program.passes[static_cast<size_t>(op.pass)] == "rematerialize"});
   }
 }
@@ -106,6 +124,7 @@ std::vector<AxisTraffic> traffic_of(const std::vector<PlannedCollective>& collec
     sum.axes = c.axes;
     sum.calls += c.calls;
     sum.bytes_sent += c.bytes_sent * static_cast<double>(c.calls);
+    sum.most_bytes_sent += c.most_bytes_sent * static_cast<double>(c.calls);
   }
   std::vector<AxisTraffic> list;
   for (auto& [key, sum] : sums) list.push_back(std::move(sum));
@@ -129,6 +148,7 @@ StepReport report_step(const TrainPlanSpec& spec, const Plan& plan) {
   MW_CHECK(report.memory.peak() == plan.peak_bytes(), "the parts of a Plan's memory add up to ", report.memory.peak(), " of ",
            plan.peak_bytes(), " bytes");
   report.activations = activations_of(plan);
+  report.expert_rows = plan.expert_rows;
   report.model_flops = training_flops(spec.config, static_cast<double>(spec.batch), static_cast<double>(spec.seq));
   const std::vector<int64_t> runs = runs_of_pieces(plan);
   for (size_t i = 0; i < plan.pieces.size(); ++i) {
@@ -137,6 +157,27 @@ StepReport report_step(const TrainPlanSpec& spec, const Plan& plan) {
   }
   report.traffic = traffic_of(report.collectives);
   return report;
+}
+
+std::vector<AxisTraffic> counted_traffic(const Plan& plan, const cpu::Executor& rank) {
+  std::vector<PlannedCollective> collectives;
+  for (size_t i = 0; i < plan.pieces.size(); ++i) {
+    for (const cpu::Executor::Step& step : rank.steps(static_cast<int32_t>(i))) {
+      const Op& op = plan.pieces[i].program.ops[step.op];
+      if (!communicates(op)) continue;
+      const double bytes = step.bytes_sent / static_cast<double>(std::max<int64_t>(1, step.calls));
+      collectives.push_back({.piece = {},
+                             .op = std::string(op.def->name),
+                             .axes = axes_of(op),
+                             .type = {},
+                             .scope = {},
+                             .source = {},
+                             .calls = step.calls,
+                             .bytes_sent = bytes,
+                             .most_bytes_sent = bytes});
+    }
+  }
+  return traffic_of(collectives);
 }
 
 std::string explain_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const std::string& after) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "exec/cpu/executor.h"
 #include "planner/train_plan.h"
 
 namespace mw {
@@ -37,8 +38,9 @@ struct PlannedCollective {
   std::string type;   // what one rank gives
   std::string scope;
   std::string source;
-  int64_t calls = 0;      // per step
-  double bytes_sent = 0;  // by one rank in one call, around a ring
+  int64_t calls = 0;           // per step
+  double bytes_sent = 0;       // by one rank in one call, around a ring; rows of experts as if all were chosen equally often
+  double most_bytes_sent = 0;  // the same but for rows of experts: what the room for them allows
   bool recomputed = false;
 };
 
@@ -48,6 +50,7 @@ struct AxisTraffic {
   std::string axes;
   int64_t calls = 0;
   double bytes_sent = 0;  // by one rank
+  double most_bytes_sent = 0;
 };
 
 struct StepReport {
@@ -55,6 +58,7 @@ struct StepReport {
   int64_t num_parameters = 0;
   StepMemory memory;
   std::vector<ScopeBytes> activations;  // carried values by scope, layer numbers as `*`; largest first
+  ExpertRowsPlanned expert_rows;        // of one rank, where rows travel to the ranks of their experts
   double model_flops = 0;               // docs/flops.md; all ranks
   double executed_flops = 0;            // what the kernels do, recompute and optimizer included; all ranks
   std::vector<AxisTraffic> traffic;
@@ -62,6 +66,8 @@ struct StepReport {
 };
 
 StepReport report_step(const TrainPlanSpec& spec, const Plan& plan);
+// The same sums of one rank's last run, as it counted them.
+std::vector<AxisTraffic> counted_traffic(const Plan& plan, const cpu::Executor& rank);
 
 // Bytes that each of `ranks` sends when a collective gives `given` bytes per rank and goes around a ring: all_gather (n-1) given,
 // reduce_scatter and all_to_all (n-1)/n given, all_reduce 2 (n-1)/n given.

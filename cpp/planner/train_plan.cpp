@@ -60,6 +60,7 @@ Plan plan_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& en
   options.mesh = spec.mesh;
   options.rules = spec.rules;
   options.microbatches = spec.microbatches;
+  options.expert_rows_factor = spec.expert_rows_factor;
   options.remat = spec.remat;
   options.backend = cpu_backend(environment);
   options.observer = observer;

@@ -23,6 +23,7 @@ struct TrainPlanSpec {
   bool decay_embeddings = false;
   RematPolicy remat;
   int microbatches = 1;
+  double expert_rows_factor = kExpertRowsFactor;
   LossTerms losses;
   int64_t batch = 1;  // sequences of the whole step
   int64_t seq = 1;

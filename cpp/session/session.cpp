@@ -264,6 +264,7 @@ void Session::rehome(SessionOptions options) {
   const std::unique_ptr<Engine> old_engine = std::move(engine_);
   const bool had_masters = has_masters_;
   plans_.clear();
+  expert_rows_factors_.clear();
   cache_sizes_ = {};  // the caches stay behind with the old engine
   options_ = std::move(options);
   set_parameters();
@@ -289,25 +290,45 @@ void Session::rehome(SessionOptions options) {
   }
 }
 
-PlanOptions Session::plan_options() const {
+PlanOptions Session::plan_options(double expert_rows_factor) const {
   PlanOptions options;
+  options.expert_rows_factor = expert_rows_factor;
   options.mesh = options_.mesh;
   options.rules = options_.rules;
   options.backend = cpu_backend(engine_->environment());
   return options;
 }
 
-LoadedPlan& Session::plan(const std::string& key, const std::function<Plan()>& make) {
+LoadedPlan& Session::plan(const std::string& key, const PlanMaker& make) {
   std::unique_ptr<LoadedPlan>& loaded = plans_[key];
   if (!loaded) {
+    const auto factor = expert_rows_factors_.find(key);
     try {
-      loaded = engine_->load(make());
+      loaded = engine_->load(make(factor == expert_rows_factors_.end() ? options_.expert_rows_factor : factor->second));
     } catch (...) {
       plans_.erase(key);
       throw;
     }
   }
   return *loaded;
+}
+
+LoadedPlan& Session::run_plan(const std::string& key, const PlanMaker& make, const ModelInputs& inputs,
+                              const std::map<std::string, double>& scalars, const Engine::RowHook& before_row) {
+  constexpr double kMoreRoom = 1.25;  // than was needed: layers behind the first that had too little are not known yet
+  for (;;) {
+    LoadedPlan& loaded = plan(key, make);
+    try {
+      engine_->run(loaded, inputs, scalars, before_row);
+      return loaded;
+    } catch (const TooManyExpertRows& error) {
+      const ExpertRowsPlanned& rows = loaded.plan.expert_rows;
+      MW_CHECK(rows.bound < rows.worst, error.what(), ", which is the most there can be");
+      expert_rows_factors_[key] = error.load * kMoreRoom;
+      ++expert_reruns_;
+      plans_.erase(key);
+    }
+  }
 }
 
 void Session::forget_plans(const std::string& prefix) {
@@ -331,20 +352,20 @@ std::string Session::shape_key(const ModelInputs& batch) const { return to_strin
 LoadedPlan& Session::run_forward(const ModelInputs& batch, const std::vector<std::string>& capture) {
   std::string key = "forward " + shape_key(batch);
   for (const std::string& pattern : capture) key += " " + pattern;
-  LoadedPlan& loaded = plan(key, [&] {
+  const auto make = [&](double factor) {
     Program program = trace_forward(config_, batch_size(batch));
     add_captures(program, capture);
-    return plan_single(std::move(program), "forward", plan_options());
-  });
-  engine_->run(loaded, batch, {});
-  return loaded;
+    return plan_single(std::move(program), "forward", plan_options(factor));
+  };
+  return run_plan(key, make, batch, {});
+}
+
+Session::PlanMaker Session::loss_plan(const ModelInputs& batch) const {
+  return [this, size = batch_size(batch)](double factor) { return plan_single(trace_loss(config_, size), "loss", plan_options(factor)); };
 }
 
 LoadedPlan& Session::run_loss(const ModelInputs& batch, double loss_scale) {
-  LoadedPlan& loaded =
-      plan("loss " + shape_key(batch), [&] { return plan_single(trace_loss(config_, batch_size(batch)), "loss", plan_options()); });
-  engine_->run(loaded, batch, {{"loss_scale", loss_scale}});
-  return loaded;
+  return run_plan("loss " + shape_key(batch), loss_plan(batch), batch, {{"loss_scale", loss_scale}});
 }
 
 LoadedPlan& Session::run_gradients(const ModelInputs& batch, double loss_scale, const LossTerms& terms) {
@@ -358,14 +379,15 @@ LoadedPlan& Session::run_gradients(const ModelInputs& batch, double loss_scale, 
     key = concat_text("gradients with terms ", terms.mtp, " ", terms.balance, " ", terms.sequence_balance, " ", terms.router_z, " ",
                       shape_key(batch));
   }
-  LoadedPlan& loaded = plan(key, [&] { return plan_gradients(trace_loss(config_, batch_size(batch), terms), trained, plan_options()); });
-  engine_->run(loaded, batch, {{"loss_scale", loss_scale}});
-  return loaded;
+  const auto make = [&](double factor) {
+    return plan_gradients(trace_loss(config_, batch_size(batch), terms), trained, plan_options(factor));
+  };
+  return run_plan(key, make, batch, {{"loss_scale", loss_scale}});
 }
 
 std::string Session::first_not_finite(const ModelInputs& batch, double loss_scale) {
-  LoadedPlan& loaded =
-      plan("loss " + shape_key(batch), [&] { return plan_single(trace_loss(config_, batch_size(batch)), "loss", plan_options()); });
+  run_loss(batch, loss_scale);  // so that rows of experts have the room that they need
+  LoadedPlan& loaded = plan("loss " + shape_key(batch), loss_plan(batch));
   std::string first;
   engine_->observe(loaded, [&](int64_t rank, const Program& program, const Op& op, const cpu::KernelRun& run) {
     if (rank != 0 || !first.empty()) return;

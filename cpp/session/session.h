@@ -26,6 +26,7 @@ struct SessionOptions {
   DType dtype = DType::kF32;  // of the stored parameters
   Mesh mesh;
   Rules rules = default_rules();
+  double expert_rows_factor = kExpertRowsFactor;  // to begin with
   int threads = 0;
 };
 
@@ -74,9 +75,15 @@ class Session {
   bool has_masters() const { return has_masters_; }
   bool has_master(const ParameterSpec& p) const { return has_masters_ && p.type.dtype != DType::kF32; }
 
-  PlanOptions plan_options() const;
-  // The Plan made by `make` for this key, made once.
-  LoadedPlan& plan(const std::string& key, const std::function<Plan()>& make);
+  PlanOptions plan_options(double expert_rows_factor = kExpertRowsFactor) const;
+  // The Plan made by `make` for this key, made once. `make` is told how much room rows of experts get (PlanOptions::expert_rows_factor).
+  using PlanMaker = std::function<Plan(double expert_rows_factor)>;
+  LoadedPlan& plan(const std::string& key, const PlanMaker& make);
+  // Runs it. Where rows of experts have too little room it is made again with more, for good, and the run repeated: nothing is dropped.
+  LoadedPlan& run_plan(const std::string& key, const PlanMaker& make, const ModelInputs& inputs,
+                       const std::map<std::string, double>& scalars, const Engine::RowHook& before_row = nullptr);
+  // How often that happened so far.
+  int64_t expert_reruns() const { return expert_reruns_; }
   // Drops the Plans whose key begins so.
   void forget_plans(const std::string& prefix);
 
@@ -116,6 +123,7 @@ class Session {
   void write_block(const ParameterSpec& p, const Block& block, DType dtype, const void* in);
   std::string shape_key(const ModelInputs& batch) const;
   BatchSize batch_size(const ModelInputs& batch) const;
+  PlanMaker loss_plan(const ModelInputs& batch) const;
 
   ModelConfig config_;
   SessionOptions options_;
@@ -126,6 +134,8 @@ class Session {
   bool changed_ = true;
   std::unique_ptr<Engine> engine_;
   std::map<std::string, std::unique_ptr<LoadedPlan>> plans_;
+  std::map<std::string, double> expert_rows_factors_;  // by the key of a Plan that needed more than the usual
+  int64_t expert_reruns_ = 0;
   CacheSizes cache_sizes_;
   bool has_masters_ = false;
   mutable std::atomic<bool> in_use_ = false;

@@ -74,17 +74,35 @@ TrainPlanSpec TrainStep::spec(int64_t batch, int64_t seq) const {
           .seq = seq};
 }
 
-LoadedPlan& TrainStep::loaded(const ModelInputs& batch) {
+std::string TrainStep::key(const ModelInputs& batch) { return "train " + to_string(batch.at("input_ids").type); }
+
+Session::PlanMaker TrainStep::maker(const ModelInputs& batch) const {
   const Type& ids = batch.at("input_ids").type;
-  return session_.plan("train " + to_string(ids),
-                       [&] { return plan_train_step(spec(ids.size_of("batch"), ids.size_of("seq")), environment()); });
+  return [this, batch = ids.size_of("batch"), seq = ids.size_of("seq")](double expert_rows_factor) {
+    TrainPlanSpec step = spec(batch, seq);
+    step.expert_rows_factor = expert_rows_factor;
+    return plan_train_step(step, environment());
+  };
 }
+
+LoadedPlan& TrainStep::loaded(const ModelInputs& batch) { return session_.plan(key(batch), maker(batch)); }
 
 const Plan& TrainStep::plan(const ModelInputs& batch) { return loaded(batch).plan; }
 
+std::vector<AxisTraffic> TrainStep::counted_traffic(const ModelInputs& batch, int64_t rank) {
+  const LoadedPlan& step = loaded(batch);
+  if (rank < 0 || rank >= static_cast<int64_t>(step.ranks.size()))
+    throw UserError("there is no rank " + std::to_string(rank) + " among " + std::to_string(step.ranks.size()));
+  return mw::counted_traffic(step.plan, *step.ranks[static_cast<size_t>(rank)]);
+}
+
+std::vector<AxisTraffic> TrainStep::planned_traffic(const ModelInputs& batch) {
+  const Type& ids = batch.at("input_ids").type;
+  return report_step(spec(ids.size_of("batch"), ids.size_of("seq")), plan(batch)).traffic;
+}
+
 StepResult TrainStep::run(const ModelInputs& batch, double loss_scale, double lr) {
   const Session::Use use(session_);
-  LoadedPlan& step = loaded(batch);
   session_.mark_changed();
   const double t = static_cast<double>(steps_ + 1);
   const std::map<std::string, double> scalars{{"loss_scale", loss_scale},
@@ -92,13 +110,18 @@ StepResult TrainStep::run(const ModelInputs& batch, double loss_scale, double lr
                                               {"correction1", 1.0 - std::pow(options_.optimizer.beta1, t)},
                                               {"correction2", 1.0 - std::pow(options_.optimizer.beta2, t)}};
   StepResult result;
-  session_.engine().run(step, batch, scalars, [&](const RunRow&, const Piece& piece) {
+  LoadedPlan& step = session_.run_plan(key(batch), maker(batch), batch, scalars, [&](const RunRow&, const Piece& piece) {
     if (piece.name != "update") return true;
-    result.loss = session_.engine().scalar(step, "loss");
+    result.loss = session_.engine().scalar(loaded(batch), "loss");
     result.finite = std::isfinite(result.loss);
     return result.finite;
   });
   if (!result.finite) return result;
+  if (const ExpertRowsPlanned& rows = step.plan.expert_rows; rows.bound > 0) {
+    result.more["expert_rows"] = {static_cast<float>(step.expert_load * static_cast<double>(rows.mean))};
+    result.more["expert_rows_bound"] = {static_cast<float>(rows.bound)};
+    result.more["expert_reruns"] = {static_cast<float>(session_.expert_reruns())};
+  }
   result.grad_norm = session_.engine().scalar(step, "grad_norm");
   for (const Buffer& buffer : step.plan.results) {
     if (buffer.name == "loss" || buffer.name == "grad_norm") continue;

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "planner/train_plan.h"
+#include "planner/step_report.h"
 #include "session/session.h"
 
 namespace mw {
@@ -55,9 +55,15 @@ class TrainStep {
   // Watches every op of the steps that follow on batches of this shape; null ends it.
   void observe(const ModelInputs& batch, Engine::OpObserver observer) { session_.engine().observe(loaded(batch), std::move(observer)); }
 
+  // What a rank sent in the last step, which was on a batch of this shape; and what its Plan says of any step.
+  std::vector<AxisTraffic> counted_traffic(const ModelInputs& batch, int64_t rank);
+  std::vector<AxisTraffic> planned_traffic(const ModelInputs& batch);
+
   int64_t bytes_in_use(int64_t rank) const { return session_.engine().memory(rank).bytes(); }
 
  private:
+  static std::string key(const ModelInputs& batch);  // of its Plan
+  Session::PlanMaker maker(const ModelInputs& batch) const;
   LoadedPlan& loaded(const ModelInputs& batch);
   std::pair<std::string, Block> state_block(const std::string& name) const;  // the kept buffer, and where in it
 

@@ -125,13 +125,17 @@ void bind_session(py::module_& m) {
             s.load(open_weights(path));
           },
           py::call_guard<py::gil_scoped_release>())
-      .def("rehome",
-           [](Session& s, const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads) {
-             SessionOptions options = session_options(dtype, mesh, rules, threads);
-             const Session::Use use(s);
-             const py::gil_scoped_release unlocked;
-             s.rehome(std::move(options));
-           })
+      .def(
+          "rehome",
+          [](Session& s, const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads,
+             double factor) {
+            SessionOptions options = session_options(dtype, mesh, rules, threads);
+            options.expert_rows_factor = expert_rows_factor(factor);
+            const Session::Use use(s);
+            const py::gil_scoped_release unlocked;
+            s.rehome(std::move(options));
+          },
+          py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("threads"), py::arg("expert_rows_factor"))
       .def_property_readonly("dtype", [](const Session& s) { return std::string(dtype_name(s.options().dtype)); })
       .def_property_readonly("num_ranks", [](const Session& s) { return s.options().mesh.size(); })
       .def_property_readonly("has_masters", &Session::has_masters)
@@ -296,6 +300,9 @@ void bind_training(py::module_& m) {
            })
       .def("peak_bytes", [](TrainStep& t, const py::dict& fields) { return t.plan(model_inputs(fields)).peak_bytes(); })
       .def("bytes_in_use", &TrainStep::bytes_in_use)
+      .def("planned_traffic", [](TrainStep& t, const py::dict& fields) { return traffic_list(t.planned_traffic(model_inputs(fields))); })
+      .def("counted_traffic",
+           [](TrainStep& t, const py::dict& fields, int64_t rank) { return traffic_list(t.counted_traffic(model_inputs(fields), rank)); })
       .def("profile",
            [](TrainStep& t, const py::dict& fields, double loss_scale, double lr, int steps) {
              const ModelInputs inputs = model_inputs(fields);

@@ -27,16 +27,14 @@ py::dict report_dict(const StepReport& report) {
   d["num_parameters"] = report.num_parameters;
   d["peak_bytes"] = report.memory.peak();
   d["memory"] = memory_dict(report.memory);
-  py::list activations, traffic, collectives;
+  py::list activations, collectives;
   for (const ScopeBytes& a : report.activations) activations.append(py::dict(py::arg("scope") = a.scope, py::arg("bytes") = a.bytes));
   d["activations"] = activations;
+  d["expert_rows"] = py::dict(py::arg("mean") = report.expert_rows.mean, py::arg("bound") = report.expert_rows.bound,
+                              py::arg("worst") = report.expert_rows.worst);
   d["model_flops"] = report.model_flops;
   d["executed_flops"] = report.executed_flops;
-  for (const AxisTraffic& t : report.traffic) {
-    traffic.append(
-        py::dict(py::arg("collective") = t.op, py::arg("axes") = t.axes, py::arg("calls") = t.calls, py::arg("bytes") = t.bytes_sent));
-  }
-  d["traffic"] = traffic;
+  d["traffic"] = traffic_list(report.traffic);
   for (const PlannedCollective& c : report.collectives) {
     collectives.append(py::dict(py::arg("piece") = c.piece, py::arg("collective") = c.op, py::arg("axes") = c.axes,
                                 py::arg("type") = c.type, py::arg("calls") = c.calls, py::arg("bytes") = c.bytes_sent,
@@ -52,7 +50,7 @@ void bind_planner(py::module_& m) {
   py::class_<TrainPlanSpec>(m, "TrainPlanSpec")
       .def(py::init([](const std::string& config, const std::string& dtype, const std::map<std::string, int64_t>& mesh,
                        const py::object& rules, const py::dict& optimizer, bool decay_embeddings, const std::string& remat,
-                       int microbatches, const py::dict& losses, int64_t batch, int64_t seq) {
+                       int microbatches, const py::dict& losses, int64_t batch, int64_t seq, double factor) {
              TrainPlanSpec spec{.config = config_from(config),
                                 .dtype = compute_dtype(dtype),
                                 .mesh = make_mesh(mesh),
@@ -61,6 +59,7 @@ void bind_planner(py::module_& m) {
                                 .decay_embeddings = decay_embeddings,
                                 .remat = parse_remat(remat),
                                 .microbatches = microbatches,
+                                .expert_rows_factor = expert_rows_factor(factor),
                                 .losses = loss_terms(losses),
                                 .batch = batch,
                                 .seq = seq};
@@ -69,7 +68,8 @@ void bind_planner(py::module_& m) {
              return spec;
            }),
            py::kw_only(), py::arg("config"), py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("optimizer"),
-           py::arg("decay_embeddings"), py::arg("remat"), py::arg("microbatches"), py::arg("losses"), py::arg("batch"), py::arg("seq"))
+           py::arg("decay_embeddings"), py::arg("remat"), py::arg("microbatches"), py::arg("losses"), py::arg("batch"), py::arg("seq"),
+           py::arg("expert_rows_factor"))
       .def("report",
            [](const TrainPlanSpec& spec) {
              StepReport report;

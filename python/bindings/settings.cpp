@@ -33,6 +33,20 @@ SessionOptions session_options(const std::string& dtype, const std::map<std::str
   return {.dtype = compute_dtype(dtype), .mesh = make_mesh(mesh), .rules = make_rules(rules), .threads = threads};
 }
 
+double expert_rows_factor(double factor) {
+  if (!(factor >= 1)) throw UserError(concat_text("expert_rows_factor is ", factor, "; expected at least 1"));
+  return factor;
+}
+
+py::list traffic_list(const std::vector<AxisTraffic>& traffic) {
+  py::list list;
+  for (const AxisTraffic& t : traffic) {
+    list.append(py::dict(py::arg("collective") = t.op, py::arg("axes") = t.axes, py::arg("calls") = t.calls,
+                         py::arg("bytes") = t.bytes_sent, py::arg("most_bytes") = t.most_bytes_sent));
+  }
+  return list;
+}
+
 OptimizerConfig optimizer_config(const py::dict& fields) {
   OptimizerConfig config;
   const auto number = [&](const char* key, double& value) {

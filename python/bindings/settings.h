@@ -7,6 +7,7 @@
 
 #include "models/programs.h"
 #include "optim/optimizer.h"
+#include "planner/step_report.h"
 #include "session/session.h"
 
 namespace mw {
@@ -19,8 +20,12 @@ Mesh make_mesh(const std::map<std::string, int64_t>& axes);
 // None, the name of a set of rules, or a dict of four tables of rows.
 Rules make_rules(const py::object& rules);
 SessionOptions session_options(const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads);
+// UserError below 1: even choices alone need the mean.
+double expert_rows_factor(double factor);
 OptimizerConfig optimizer_config(const py::dict& fields);
 // The fields of meshwright.Losses.
 LossTerms loss_terms(const py::dict& fields);
+// Collectives as the fields of PlanReport.traffic.
+py::list traffic_list(const std::vector<AxisTraffic>& traffic);
 
 }  // namespace mw

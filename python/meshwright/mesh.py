@@ -15,17 +15,19 @@ RULE_TABLES = ("compute", "parameters", "gradients", "optimizer")
 class Mesh:
     """Sizes of the mesh axes, outermost first; ranks are threads of this process.
 
-    data: copies of the model on different rows; fsdp: weights and optimizer state sharded, gathered per layer; tensor: heads, mlp and
-    vocabulary sharded, the sequence elsewhere.
+    data: copies of the model on different rows; fsdp: weights and optimizer state sharded, gathered per layer; expert: experts of a
+    mixture sharded, rows sent to them (other layers see one more `data`); tensor: heads, mlp and vocabulary sharded, the sequence
+    elsewhere.
     """
 
     data: int = 1
     fsdp: int = 1
+    expert: int = 1
     tensor: int = 1
 
     @property
     def size(self) -> int:
-        return self.data * self.fsdp * self.tensor
+        return self.data * self.fsdp * self.expert * self.tensor
 
 
 def mesh_axes(mesh: Mesh | Mapping[str, int] | None) -> dict[str, int]:

@@ -22,9 +22,13 @@ class PlanReport:
     memory: bytes by use: parameters, gradients, optimizer_state, activations (left by the forward for the backward), batch, scratch,
         results, staging.
     activations: the same activations by scope, largest first: `{"scope": "layers.*.mlp.gate", "bytes": ...}`.
+    expert_rows: where rows of experts travel to the ranks of their experts (mesh axis `expert`), of one layer and rank: `mean`, when all
+        experts are chosen equally often; `bound`, the room in this plan; `worst`, never exceeded. A step that needs more than the bound
+        is planned again with more room and run again. None elsewhere.
     model_flops: FLOPs of the model's mathematics, as docs/flops.md counts them (MFU uses these).
     executed_flops: kernel work, recompute and optimizer included.
-    traffic: per kind of collective and mesh axes, its calls in a step and the bytes that one rank sends (around a ring).
+    traffic: per kind of collective and mesh axes, its calls in a step and the `bytes` that one rank sends (around a ring); rows of
+        experts as if all were chosen equally often, and `most_bytes` as the room for them allows.
     collectives: every collective of every piece, with scope and source line.
     fits: whether peak_bytes fits into `memory` bytes per rank, or all ranks together into this machine.
     warnings: what a user should know before running it.
@@ -39,6 +43,8 @@ class PlanReport:
         self.peak_bytes: int = facts["peak_bytes"]
         self.memory: dict[str, int] = facts["memory"]
         self.activations: list[dict[str, Any]] = facts["activations"]
+        rows: dict[str, int] = facts["expert_rows"]
+        self.expert_rows: dict[str, int] | None = rows if rows["bound"] else None
         self.model_flops: float = facts["model_flops"]
         self.executed_flops: float = facts["executed_flops"]
         self.traffic: list[dict[str, Any]] = facts["traffic"]
@@ -55,8 +61,8 @@ class PlanReport:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the programs."""
         names = (
-            "settings num_ranks num_parameters fits peak_bytes available_bytes memory activations model_flops executed_flops "
-            "traffic collectives warnings"
+            "settings num_ranks num_parameters fits peak_bytes available_bytes memory activations expert_rows model_flops "
+            "executed_flops traffic collectives warnings"
         )
         return {name: getattr(self, name) for name in names.split()}
 
@@ -90,6 +96,13 @@ class PlanReport:
             f"  {'model':<16} {self.model_flops:>12.4g}",
             f"  {'executed':<16} {self.executed_flops:>12.4g}",
         ]
+        if rows := self.expert_rows:
+            lines += [
+                "",
+                "rows of experts on one rank, of one layer",
+                f"  room for {rows['bound']:,}, {rows['bound'] / rows['mean']:.2f} times the mean of {rows['mean']:,}; "
+                f"at worst {rows['worst']:,}",
+            ]
         if self.activations:
             lines += ["", "largest activations", *(f"  {a['scope']:<32} {_size(a['bytes']):>12}" for a in self.activations[:8])]
         if self.traffic:
@@ -115,6 +128,7 @@ def plan(
     gradient_accumulation: int | None = None,
     clip: float | None = None,
     losses: Losses | None = None,
+    expert_rows_factor: float = 1.5,
     memory: int | None = None,
 ) -> PlanReport:
     """Plans one optimizer step; nothing is allocated and nothing runs.
@@ -135,7 +149,7 @@ def plan(
     count = one_count(microbatches, gradient_accumulation)
     if batch is None:
         batch = count
-        for axis in ("data", "fsdp"):
+        for axis in ("data", "fsdp", "expert"):
             batch *= axes.get(axis, 1)
     chosen = optimizer_from_dict({"kind": optimizer, "lr": 0.0}) if isinstance(optimizer, str) else optimizer
     spec = _core.TrainPlanSpec(
@@ -150,6 +164,7 @@ def plan(
         losses=(losses or Losses()).for_training(ModelConfig.from_text(text)),
         batch=_whole("batch", batch),
         seq=seq,
+        expert_rows_factor=expert_rows_factor,
     )
     warnings = []
     if seq > length:

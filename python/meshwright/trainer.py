@@ -37,12 +37,14 @@ class Trainer:
     trainer = Trainer(model, optimizer=AdamW(lr=3e-4), output="runs/a", save_every=500)
     trainer.fit(data, steps=1000)         # or: metrics = trainer.step(batch)
 
-    mesh: axis -> size (`data`, `fsdp`, `tensor`); the ranks are threads of this process. rules: "ddp", "zero1", "zero2", "zero3", a dict
-        of four tables, or None: `data` is DDP, `fsdp` is ZeRO-3, `tensor` has sequence parallelism.
+    mesh: axis -> size (`data`, `fsdp`, `expert`, `tensor`); the ranks are threads of this process. rules: "ddp", "zero1", "zero2", "zero3",
+        a dict of four tables, or None: `data` is DDP, `fsdp` is ZeRO-3, `expert` has the experts, `tensor` has sequence parallelism.
     remat: "none", "full", "minimal" or "custom:NAME,NAME". dtype: compute dtype ("float32", "bfloat16"); masters are FP32, made from the
         values as they were. clip: largest global norm of the gradient. microbatches = gradient_accumulation: parts of a batch that are
         run one after the other.
     losses: weights of the terms beside the loss per token (balance of experts, multi-token prediction); see Losses.
+    expert_rows_factor: with a mesh axis `expert`, the rows of experts that a rank has room for, as a multiple of their mean. A step that
+        needs more is planned again and run again, so it costs time once and changes no result.
     output: folder of checkpoints, metrics.jsonl, TensorBoard events and loss.png; a run that stands there is resumed from its newest
         whole checkpoint.
     callbacks: called as `callback(trainer, step, metrics)` after every step.
@@ -65,6 +67,7 @@ class Trainer:
         seed: int = 0,
         clip: float | None = None,
         losses: Losses | None = None,
+        expert_rows_factor: float = 1.5,
         output: str | os.PathLike[str] | None = None,
         log_every: int = 10,
         save_every: int | None = None,
@@ -107,7 +110,7 @@ class Trainer:
         self._losses = (losses or Losses()).for_training(model.config)
         self._mtp_depths = (model.config.mtp_layers or 0) if self._losses["mtp"] else 0
         self._claim = model._claim = object()
-        model._session.rehome(self._dtype, self.mesh, core_rules(rules), threads)
+        model._session.rehome(self._dtype, self.mesh, core_rules(rules), threads, expert_rows_factor)
         self._step = _core.TrainStep(
             model._session,
             core_fields(optimizer, clip),
@@ -167,7 +170,7 @@ class Trainer:
             )
         seconds = time.perf_counter() - start
         self._tokens += fields.tokens
-        if self._peak_bytes is None:
+        if self._peak_bytes is None or "expert_reruns" in more:  # a step that was planned again has more room
             self._peak_bytes = int(self._step.peak_bytes(fields.arrays))
         flops = self._flops(*fields.arrays["input_ids"].shape)
         return Metrics(

@@ -193,17 +193,21 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 COUNTS_PADDING = {"llama4_scout", "llama4_maverick"}
 
 
-def make_config(name: str) -> transformers.PretrainedConfig:
+def make_config(name: str, **more: Any) -> transformers.PretrainedConfig:
     model_type, changes = CASES[name]
+    changes = changes | more
     sizes = {"vocab_size": VOCAB, "bos_token_id": 1, "eos_token_id": 2} if model_type == "gpt2" else SIZES
     config = transformers.AutoConfig.for_model(model_type, **{**sizes, **changes})
     config._attn_implementation = "eager"
     return config
 
 
-def make_model(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> transformers.PreTrainedModel:
-    """The case's model in evaluation mode, on the CPU, with eager attention: the same weights for the same seed."""
-    model = transformers.AutoModelForCausalLM.from_config(make_config(name)).to(torch.float32).eval()
+def make_model(name: str, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> transformers.PreTrainedModel:
+    """The case's model in evaluation mode, on the CPU, with eager attention: the same weights for the same seed.
+
+    changes: of its configuration.
+    """
+    model = transformers.AutoModelForCausalLM.from_config(make_config(name, **changes)).to(torch.float32).eval()
     generator = torch.Generator().manual_seed(seed)
     tensors = [*model.named_parameters(), *((n, b) for n, b in model.named_buffers() if n.endswith("e_score_correction_bias"))]
     with torch.no_grad():
@@ -219,10 +223,10 @@ def make_model(name: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> 
     return model.to(dtype)
 
 
-def save_model(name: str, folder: str | Path, seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
+def save_model(name: str, folder: str | Path, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> Path:
     """Saves the case's model as a Hugging Face folder and gives its path."""
     path = Path(folder) / name
-    make_model(name, seed, dtype).save_pretrained(path)
+    make_model(name, seed, dtype, **changes).save_pretrained(path)
     return path
 
 

@@ -115,6 +115,7 @@ Kernel make_shard_slice(const Signature& s, const Group& group) {
 }  // namespace
 
 int64_t collective_workspace_bytes(const OpDef& def, const Signature& signature) {
+  if (is_expert_exchange(def)) return expert_exchange_workspace_bytes(def, signature);
   const int64_t parts = signature.attributes->integer("parts");
   if (def.name == "all_gather")
     return strips(signature.operand(0), signature.attributes->text("dim")).outer == 1 ? 0 : signature.operand(0).bytes() * parts;
@@ -123,8 +124,9 @@ int64_t collective_workspace_bytes(const OpDef& def, const Signature& signature)
   return def.name == "all_to_all" ? 2 * signature.operand(0).bytes() : 0;
 }
 
-Kernel make_collective(const OpDef& def, const Signature& signature, const Mesh& mesh, Communicator& communicator) {
+Kernel make_collective(const OpDef& def, const Signature& signature, const Mesh& mesh, Communicator& communicator, ExpertLoad& load) {
   const Group group = group_of(signature, mesh, communicator.rank());
+  if (is_expert_exchange(def)) return make_expert_exchange(def, signature, group, communicator, load);
   if (def.name == "all_gather") return make_all_gather(signature, group, communicator);
   if (def.name == "reduce_scatter") return make_reduce_scatter(signature, group, communicator);
   if (def.name == "all_reduce") return make_all_reduce(signature, group, communicator);

@@ -19,7 +19,7 @@ int64_t workspace_bytes(const Program& program, const Op& op, const KernelEnviro
 }
 
 Executor::Executor(const Plan& plan, RankMemory& memory, const Mesh& mesh, Communicator& communicator, KernelEnvironment environment)
-    : plan_(plan), memory_(memory) {
+    : plan_(plan), memory_(memory), communicator_(communicator) {
   for (const Buffer& buffer : plan.kept) kept_.push_back(memory.kept.get(buffer.name).data);
   size_t most_operands = 0, most_results = 0;
   for (const Piece& piece : plan.pieces) {
@@ -27,10 +27,10 @@ Executor::Executor(const Plan& plan, RankMemory& memory, const Mesh& mesh, Commu
     for (size_t i = 0; i < piece.program.ops.size(); ++i) {
       const Op& op = piece.program.ops[i];
       if (op.def->view) continue;
-      Step step{.op = i, .kernel = {}, .operands = {}, .results = {}, .workspace = piece.workspace[i]};
+      Step step{.op = i, .kernel = {}, .operands = {}, .results = {}, .workspace = piece.workspace[i], .collective = op.def->collective};
       const Signature signature = piece.program.signature(op);
       if (op.def->collective) {
-        step.kernel = make_collective(*op.def, signature, mesh, communicator);
+        step.kernel = make_collective(*op.def, signature, mesh, communicator_, expert_load_);
       } else {
         const KernelMaker maker = find_kernel(op.def->name);
         MW_CHECK(maker, "the CPU backend has no kernel for ", piece.program.describe(op));
@@ -66,14 +66,29 @@ std::byte* Executor::address(const Placement& placement, int32_t carried_copy) c
   throw InternalError("a value without a place is used");
 }
 
+void Executor::begin_run() {
+  expert_load_ = {};
+  for (std::vector<Step>& steps : pieces_) {
+    for (Step& step : steps) {
+      step.calls = 0;
+      step.bytes_sent = 0;
+    }
+  }
+}
+
 void Executor::run(int32_t piece, int32_t carried_copy, ThreadPool& pool) {
   const Program& program = plan_.pieces.at(static_cast<size_t>(piece)).program;
-  for (const Step& step : pieces_[static_cast<size_t>(piece)]) {
+  for (Step& step : pieces_[static_cast<size_t>(piece)]) {
     for (size_t i = 0; i < step.operands.size(); ++i) operand_pointers_[i] = address(step.operands[i], carried_copy);
     for (size_t i = 0; i < step.results.size(); ++i) result_pointers_[i] = address(step.results[i], carried_copy);
     const KernelRun run{operand_pointers_.data(), result_pointers_.data(),
                         step.workspace < 0 ? nullptr : memory_.scratch.data() + step.workspace, pool};
+    const double sent_before = communicator_.bytes_sent();
     step.kernel.run(run);
+    if (step.collective) {
+      ++step.calls;
+      step.bytes_sent += communicator_.bytes_sent() - sent_before;
+    }
     if (observer) observer(program, program.ops[step.op], run);
   }
 }

@@ -3,7 +3,8 @@
 #include <memory>
 #include <vector>
 
-#include "comm/communicator.h"
+#include "comm/counted.h"
+#include "exec/cpu/expert_exchange_kernels.h"
 #include "exec/cpu/kernel.h"
 #include "exec/memory.h"
 #include "ir/plan.h"
@@ -19,6 +20,8 @@ class Executor {
   // `memory` must have reserved `plan`, and both must outlive the executor.
   Executor(const Plan& plan, RankMemory& memory, const Mesh& mesh, Communicator& communicator, KernelEnvironment environment);
 
+  // Counts begin anew.
+  void begin_run();
   void run(int32_t piece, int32_t carried_copy, ThreadPool& pool);
 
   struct Step {
@@ -26,17 +29,25 @@ class Executor {
     Kernel kernel;
     std::vector<Placement> operands, results;
     int64_t workspace;  // offset in scratch, -1: none
+    bool collective = false;
+    int64_t calls = 0;      // of a collective, since begin_run
+    double bytes_sent = 0;  // by this rank in these calls, around a ring
   };
   const std::vector<Step>& steps(int32_t piece) const { return pieces_.at(static_cast<size_t>(piece)); }
 
   // Called after each op when set (check_finite, capture, profiling); the run then is slower.
   std::function<void(const Program&, const Op&, const KernelRun&)> observer;
 
+  // Of this rank since begin_run.
+  const ExpertLoad& expert_load() const { return expert_load_; }
+
  private:
   std::byte* address(const Placement& placement, int32_t carried_copy) const;
 
   const Plan& plan_;
   RankMemory& memory_;
+  CountedCommunicator communicator_;
+  ExpertLoad expert_load_;
   std::vector<std::byte*> kept_;  // by index into plan.kept
   std::vector<std::vector<Step>> pieces_;
   std::vector<const std::byte*> operand_pointers_;  // of the running step

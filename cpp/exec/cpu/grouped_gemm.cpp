@@ -27,7 +27,8 @@ int64_t panels_per_tile(int64_t n, int64_t words) {
   return ceil_div(count, ceil_div(count, std::min(most, count)));
 }
 
-// The rows of each group, and the groups by falling number of rows, which is the order of the tiles. Lies in the workspace.
+// The rows of each group, and the groups by falling number of rows, which is the order of the tiles. Rows of group `groups`, the last ones,
+// are of none. Lies in the workspace.
 class RowGroups {
  public:
   static int64_t bytes(int64_t groups) { return round_up(8 * (3 * groups + 2), 64); }
@@ -37,7 +38,7 @@ class RowGroups {
     int64_t group = -1;
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t next = row_groups[row];
-      MW_CHECK(next >= group && next < groups && next >= 0, "row ", row, " is of expert ", next, " of ", groups, ", the one before of ",
+      MW_CHECK(next >= group && next <= groups && next >= 0, "row ", row, " is of expert ", next, " of ", groups, ", the one before of ",
                group);
       while (group < next) start_[++group] = row;
     }
@@ -49,6 +50,7 @@ class RowGroups {
 
   int64_t used() const { return used_; }  // groups that have rows: the first ones of the order
   int64_t groups() const { return groups_; }
+  int64_t rows() const { return start_[groups_]; }  // of any group
   int64_t group(int64_t place) const { return order_[place]; }
   int64_t start(int64_t group) const { return start_[group]; }
   int64_t rows_of(int64_t group) const { return start_[group + 1] - start_[group]; }
@@ -194,6 +196,7 @@ void run_grouped(const GroupedGemm& g, const GroupedPlan& plan, const int32_t* r
   if (g.rows == 0 || g.n == 0) return;
   if (g.k == 0) return zero(g.y.data, g.rows, g.n, g.y.row, g.y.type);
   RowGroups groups(workspace, row_groups, g.rows, g.groups);
+  zero(at(g.y.data, groups.rows() * g.y.row, g.y.type), g.rows - groups.rows(), g.n, g.y.row, g.y.type);
   const GemmKernels& kernels = gemm_kernels(plan.isa);
   const Panels panels(g.n);
   const int64_t per_word = elements_per_word(plan.word), words = ceil_div(g.k, per_word), copy_bytes = panels.padded() * words * 4;

@@ -45,7 +45,8 @@ struct GroupedPlan {
 GroupedPlan plan_grouped(const GroupedGemm& g, Isa isa);
 GroupedPlan plan_grouped(const GroupedOuter& g, Isa isa);
 
-// InternalError when row_groups[rows] is not ascending within 0 .. groups.
+// Rows of `groups`, at the end, are of no group: they give zeros and add nothing. InternalError when row_groups[rows] is not ascending
+// within 0 .. groups.
 void run_grouped(const GroupedGemm& g, const GroupedPlan& plan, const int32_t* row_groups, void* workspace, ThreadPool& pool);
 void run_grouped(const GroupedOuter& g, const GroupedPlan& plan, const int32_t* row_groups, void* workspace, ThreadPool& pool);
 

@@ -23,6 +23,7 @@ def run(config: Config) -> None:
         microbatches=config["microbatches"],
         gradient_accumulation=config["gradient_accumulation"],
         losses=make_losses(config),
+        expert_rows_factor=config["expert_rows_factor"],
     )
     if config["explain"] is not None:
         print(report.explain(after=config["explain"]))

@@ -36,6 +36,7 @@ def run(config: Config) -> None:
         seed=config["seed"],
         clip=config["clip"],
         losses=make_losses(config),
+        expert_rows_factor=config["expert_rows_factor"],
         output=output,
         log_every=config["log_every"],
         save_every=config["save_every"],

@@ -25,8 +25,9 @@ HostArray experts_of(const std::vector<int64_t>& rows_of_expert) {
   return array;
 }
 
-// Idle experts, one row, tails of a tile, more than one tile, all rows on one expert.
-const std::vector<std::vector<int64_t>> kGroups{{5, 0, 1, 130}, {0, 0, 17, 0}, {8, 8, 8, 8}, {0, 300, 3, 0}, {1, 1, 1, 0}, {0, 0, 0, 0}};
+// Idle experts, one row, tails of a tile, more than one tile, all rows on one expert; rows of none, which stand last.
+const std::vector<std::vector<int64_t>> kGroups{{5, 0, 1, 130}, {0, 0, 17, 0}, {8, 8, 8, 8},     {0, 300, 3, 0},
+                                                {1, 1, 1, 0},   {0, 0, 0, 0},  {3, 0, 60, 2, 9}, {0, 0, 0, 0, 5}};
 
 std::string rows_text(const HostArray& experts) { return "expert_rows=" + std::to_string(experts.data.size()); }
 
@@ -109,8 +110,10 @@ TEST(exec_cpu, rows_out_of_order_are_refused) {
   OpRun run = product("f32", experts_of({2, 2, 0, 0}), "embed=4", "[experts=4, expert_mlp=3, embed=4]", "embed");
   run.operands[2].data = {0, 1, 0, 1};
   EXPECT_ERROR(InternalError, { run.run(available_isas().back(), pool); }, "row 2 is of expert 0 of 4, the one before of 1");
-  run.operands[2].data = {0, 1, 1, 4};
-  EXPECT_ERROR(InternalError, { run.run(available_isas().back(), pool); }, "row 3 is of expert 4 of 4");
+  run.operands[2].data = {0, 1, 1, 5};
+  EXPECT_ERROR(InternalError, { run.run(available_isas().back(), pool); }, "row 3 is of expert 5 of 4");
+  run.operands[2].data = {0, 4, 1, 4};  // 4: of none, which only the last rows may be
+  EXPECT_ERROR(InternalError, { run.run(available_isas().back(), pool); }, "row 2 is of expert 1 of 4, the one before of 4");
 }
 
 }  // namespace mw::testing

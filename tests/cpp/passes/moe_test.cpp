@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "golden.h"
 #include "layers/moe_losses.h"
 #include "layers/norm.h"
 #include "ops/harness.h"
@@ -118,10 +119,12 @@ void write_parameters(testing::SpmdEvaluator& ranks, const Program& program, con
   }
 }
 
-void check(Family family, const MoeSettings& settings, const Axes& axes) {
+void check(Family family, const MoeSettings& settings, const Axes& axes, const Rules& rules = default_rules()) {
   const Program program = trace_layer(family, settings, true);
   PlanOptions options;
   options.mesh = Mesh(axes);
+  options.rules = rules;
+  options.expert_rows_factor = 8;  // room for the worst: the evaluator does not run again
   const auto inputs = inputs_of(program);
   const Plan plan = plan_gradients(program, {}, options);
   testing::check_placement(plan);
@@ -139,7 +142,14 @@ const std::vector<Axes> kMeshes{{{"data", 2}},
                                 {{"data", 2}, {"fsdp", 2}},
                                 {{"data", 4}, {"tensor", 2}},
                                 {{"fsdp", 2}, {"tensor", 2}},
-                                {{"data", 2}, {"fsdp", 2}, {"tensor", 2}}};
+                                {{"data", 2}, {"fsdp", 2}, {"tensor", 2}},
+                                {{"expert", 2}},
+                                {{"expert", 4}},
+                                {{"data", 2}, {"expert", 2}},
+                                {{"fsdp", 2}, {"expert", 2}},
+                                {{"expert", 2}, {"tensor", 2}},
+                                {{"fsdp", 2}, {"expert", 2}, {"tensor", 2}},
+                                {{"data", 2}, {"fsdp", 2}, {"expert", 2}}};
 
 template <typename Body>
 void for_each_family(Body&& body) {
@@ -167,6 +177,7 @@ Step training_step(Family family, const Axes& axes, const std::string& remat) {
   PlanOptions options;
   options.mesh = Mesh(axes);
   options.microbatches = 2;
+  options.expert_rows_factor = 4;
   options.remat = parse_remat(remat);
   auto inputs = inputs_of(program);
   inputs["lr"] = testing::scalar(0.0);
@@ -201,6 +212,41 @@ TEST(moe, layers_on_meshes_equal_one_rank) {
   });
 }
 
+// Whatever axes the rules give to the experts, in whatever order: those that rows have too take part in the exchange.
+TEST(moe, random_layers_on_random_meshes) {
+  std::mt19937_64 random(5);
+  int checked = 0, over_two_axes = 0;
+  for (int i = 0; i < 80; ++i) {
+    const Family family = kFamilies[random() % kFamilies.size()].second;
+    Axes axes;
+    for (const char* axis : {"data", "fsdp", "expert", "tensor"}) axes.emplace_back(axis, int64_t{1} << (random() % 3));
+    const Mesh mesh(axes);
+    if (mesh.size() == 1 || mesh.size() > 8) continue;
+    Rules rules = default_rules();
+    std::vector<std::string> with_experts{"data", "fsdp", "expert"};
+    std::shuffle(with_experts.begin(), with_experts.end(), random);
+    with_experts.resize(1 + random() % 3);
+    for (RuleTable* table : {&rules.compute, &rules.parameters, &rules.gradients, &rules.optimizer}) {
+      std::erase_if(*table, [](const RuleRow& row) { return row.dim == "experts"; });
+      if (table != &rules.compute && random() % 4 == 0) continue;  // stored whole
+      const auto at = std::find_if(table->begin(), table->end(), [](const RuleRow& row) { return row.dim == "kv_heads"; });
+      RuleTable rows;
+      for (const std::string& axis : with_experts) rows.push_back({"experts", axis, false});
+      table->insert(at, rows.begin(), rows.end());
+    }
+    int64_t parts = 1, used = 0;
+    for (const std::string& axis : with_experts) {
+      parts *= mesh.size_of(axis);
+      used += mesh.size_of(axis) > 1;
+    }
+    over_two_axes += used > 1;
+    check(family, settings_of(family), axes, rules);
+    ++checked;
+  }
+  EXPECT(checked > 30);
+  EXPECT(over_two_axes > 8);
+}
+
 TEST(moe, the_same_choices_are_dropped_on_every_mesh) {
   for (const Family family : {Family::kMixtral, Family::kLlama4}) {
     MoeSettings settings = settings_of(family);
@@ -215,7 +261,8 @@ TEST(moe, gradients_are_added_up_over_microbatches) {
     // Gradients of expert weights are added up in place.
     EXPECT(count(one.text, "grouped_dot_weights") >= 2);
     EXPECT_EQ(count(one.text, "grouped_dot_weights"), count(one.text, "{accumulate=true, type="));
-    for (const Axes& axes : {Axes{{"data", 2}}, Axes{{"data", 2}, {"fsdp", 2}, {"tensor", 2}}}) {
+    for (const Axes& axes :
+         {Axes{{"data", 2}}, Axes{{"data", 2}, {"fsdp", 2}, {"tensor", 2}}, Axes{{"fsdp", 2}, {"expert", 2}, {"tensor", 2}}}) {
       for (const char* remat : {"none", "minimal", "full"}) {
         const Step step = training_step(family, axes, remat);
         for (const auto& [name, gradient] : one.gradients)
@@ -250,6 +297,104 @@ TEST(moe, rows_are_never_sent) {
       if (communicates(op)) EXPECT(!plan.pieces[0].program.type(op.operands[0]).has("expert_rows"));
     }
   });
+}
+
+// Gradients of expert weights are complete on the rank of the expert; those of the router are not.
+TEST(moe, weights_of_experts_are_not_reduced_over_their_axis) {
+  for_each_family([](Family family) {
+    const Program program = trace_layer(family, settings_of(family), false);
+    PlanOptions options;
+    options.mesh = Mesh({{"expert", 4}});
+    const Plan plan = plan_gradients(program, {}, options);
+    const Program& piece = plan.pieces.at(0).program;
+    for (const Op& op : piece.ops) {
+      const std::string_view name = op.def->name;
+      if (name != "all_gather" && name != "all_reduce" && name != "reduce_scatter") continue;
+      const Type& type = piece.type(op.operands[0]);
+      // Results are handed out whole; nothing reads them.
+      const bool gathers_a_result = name == "all_gather" && std::any_of(piece.outputs.begin(), piece.outputs.end(),
+                                                                        [&](const auto& output) { return output.value == op.results[0]; });
+      if (type.has("experts") && type.has("expert_mlp") && !gathers_a_result)
+        throw testing::Failure(std::string(name) + " of " + to_string(type));
+    }
+    EXPECT_EQ(plan.expert_rows.mean, 8 * 4 / 4 * settings_of(family).route.k);
+    EXPECT(plan.expert_rows.bound >= plan.expert_rows.mean && plan.expert_rows.bound <= plan.expert_rows.worst);
+  });
+}
+
+TEST(moe, collectives_of_a_layer) {
+  PlanOptions options;
+  options.mesh = Mesh({{"fsdp", 2}, {"expert", 2}});
+  const Plan plan = plan_gradients(trace_layer(Family::kMixtral, settings_of(Family::kMixtral), false), {}, options);
+  testing::expect_golden("collectives/fsdp_expert_layer.txt", list_collectives(plan, Sources::kWithout));
+}
+
+TEST(moe, rows_travel_twice_in_each_direction) {
+  const Program program = trace_layer(Family::kMixtral, settings_of(Family::kMixtral), false);
+  PlanOptions options;
+  options.mesh = Mesh({{"expert", 2}});
+  const std::string text = plan_gradients(program, {}, options).pieces.at(0).program.to_text();
+  EXPECT_EQ(count(text, "= expert_counts("), 1);
+  EXPECT_EQ(count(text, "= dispatched_experts("), 1);
+  EXPECT_EQ(count(text, "= expert_dispatch("), 2);
+  EXPECT_EQ(count(text, "= expert_return("), 2);
+  options.rules.compute = {parse_rule("batch:expert"), parse_rule("expert_rows:expert")};  // no experts:expert
+  EXPECT_EQ(count(plan_gradients(program, {}, options).pieces.at(0).program.to_text(), "expert_dispatch"), 0);
+}
+
+// The biases of the down projection are looked up where the tokens are.
+TEST(moe, biases_behind_the_experts_do_not_travel) {
+  const Program program = trace_layer(Family::kGptOss, settings_of(Family::kGptOss), false);
+  PlanOptions options;
+  options.mesh = Mesh({{"expert", 2}});
+  const std::string text = plan_gradients(program, {}, options).pieces.at(0).program.to_text();
+  EXPECT_EQ(count(text, "= expert_dispatch("), 2);
+  EXPECT_EQ(count(text, "= expert_return("), 2);
+}
+
+// What a layer hands out of them has the order that it has without this axis: rank by rank of the tokens.
+TEST(moe, rows_that_are_results_come_back) {
+  Builder b("layer");
+  const Tensor x = b.input("x", {DType::kF32, {kBatch, kSeq, kEmbed}});
+  const Tensor scores = b.input("scores", {DType::kF32, {kBatch, kSeq, kExperts}});
+  const Tensor weight = parameter(b, "weight", {kExperts, kExpertMlp, kEmbed});
+  const Tensor indices = top_k(scores, "experts", {"top_k", 2}).second;
+  b.output("hidden", grouped_dot(to_expert_rows(x, indices, 8), weight, expert_of_rows(indices, 8), {"embed"}));
+  const Program program = b.take();
+  const auto inputs = inputs_of(program);
+  std::vector<HostArray> hidden;
+  for (const char* axis : {"data", "expert"}) {
+    PlanOptions options;
+    options.mesh = Mesh({{axis, 4}});
+    options.expert_rows_factor = 8;
+    const Plan plan = plan_single(program, "layer", options);
+    testing::SpmdEvaluator ranks(plan, options.mesh);
+    write_parameters(ranks, program, plan, inputs);
+    ranks.run(inputs);
+    hidden.push_back(ranks.result("hidden"));
+  }
+  expect_near("hidden", hidden[1], hidden[0]);
+}
+
+TEST(moe, experts_that_do_not_divide) {
+  const Program program = trace_layer(Family::kMixtral, settings_of(Family::kMixtral), false);
+  PlanOptions options;
+  options.mesh = Mesh({{"expert", 16}});
+  EXPECT_ERROR(
+      UserError, { plan_gradients(program, {}, options); }, "mesh axis 'expert' of size 16 does not divide dim 'experts' of size 8",
+      "nearest sizes that work: 16");
+}
+
+TEST(moe, other_ops_do_not_touch_rows_that_travel) {
+  Builder b("layer");
+  const Tensor x = b.input("x", {DType::kF32, {kBatch, kSeq, kEmbed}});
+  const Tensor indices = b.input("indices", {DType::kI32, {kBatch, kSeq, {"top_k", 2}}});
+  b.output("loss", reduce_sum(to_expert_rows(x, indices, 8), {"expert_rows", "embed"}));
+  PlanOptions options;
+  options.mesh = Mesh({{"expert", 2}});
+  EXPECT_ERROR(
+      UserError, { plan_single(b.take(), "layer", options); }, "rows of experts are spread over ranks by a run's choices",
+      "mesh axis 'expert'");
 }
 
 TEST(moe, wants_weights_for_gate_and_up) {

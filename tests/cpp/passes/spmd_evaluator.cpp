@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "comm/communicator.h"
+#include "passes/explain.h"
 
 namespace mw::testing {
 namespace {
@@ -65,6 +66,83 @@ HostArray collective_result(const Op& op, const std::vector<HostArray>& operands
   std::vector<HostArray> arrived;
   for (const HostArray& operand : operands) arrived.push_back(nth_of(operand, op.attributes.text("split_dim"), index, parts));
   return joined(arrived, op.attributes.text("concat_dim"));
+}
+
+// One member's operands, in the order of the group.
+using Operands = std::vector<std::vector<HostArray>>;
+
+// A row, with whose it is: what the exchange of expert rows must do, by looking at every row on its own.
+struct OneRow {
+  size_t part, row;
+};
+
+// Of the rows of all members (experts of each, ascending) those that member `to` works on: by expert, then by member.
+std::vector<OneRow> rows_for(const Op& op, const std::vector<std::vector<int64_t>>& sent, size_t to) {
+  const auto own = static_cast<size_t>(op.attributes.integer("experts")) / sent.size();
+  std::vector<OneRow> rows;
+  for (size_t expert = to * own; expert < (to + 1) * own; ++expert) {
+    for (size_t part = 0; part < sent.size(); ++part) {
+      size_t first = 0;
+      for (size_t e = 0; e < expert; ++e) first += static_cast<size_t>(sent[part][e]);
+      for (size_t i = 0; i < static_cast<size_t>(sent[part][expert]); ++i) rows.push_back({part, first + i});
+    }
+  }
+  return rows;
+}
+
+HostArray exchange_result(const Program& program, const Op& op, const Operands& operands, const Group& group) {
+  const std::string_view name = op.def->name;
+  const auto experts = static_cast<size_t>(op.attributes.integer("experts")), index = static_cast<size_t>(group.index);
+  std::vector<std::vector<int64_t>> sent;  // by member and expert
+  for (const std::vector<HostArray>& member : operands) {
+    std::vector<int64_t> counts(experts, 0);
+    if (name == "expert_counts") {
+      for (const double expert : member[0].data) ++counts[static_cast<size_t>(expert)];
+    } else {
+      for (size_t e = 0; e < experts; ++e) counts[e] = static_cast<int64_t>(member.back().data[e]);
+    }
+    sent.push_back(std::move(counts));
+  }
+  const Type& type = program.type(op.results[0]);
+  HostArray result{type, std::vector<double>(static_cast<size_t>(type.elements()), 0.0)};
+  const size_t own = experts / sent.size();
+  if (name == "expert_counts") {
+    for (size_t e = 0; e < experts; ++e) {
+      result.data[e] = static_cast<double>(sent[index][e]);
+      result.data[experts + e] = static_cast<double>(sent[e / own][index * own + e % own]);
+    }
+    for (size_t part = 0; part < sent.size(); ++part)
+      MW_CHECK(rows_for(op, sent, part).size() <= static_cast<size_t>(op.attributes.integer("rows")), "more rows than are planned");
+    return result;
+  }
+  if (name == "dispatched_experts") {
+    const std::vector<OneRow> rows = rows_for(op, sent, index);
+    std::fill(result.data.begin(), result.data.end(), static_cast<double>(own));
+    for (size_t r = 0, expert = 0, left = 0; r < rows.size(); ++r) {
+      while (left == 0) {
+        for (const std::vector<int64_t>& member : sent) left += static_cast<size_t>(member[index * own + expert]);
+        ++expert;
+      }
+      result.data[r] = static_cast<double>(expert - 1);
+      --left;
+    }
+    return result;
+  }
+  const HostArray& any = operands[0][0];
+  const size_t width = any.data.size() / static_cast<size_t>(any.type.dims[0].size);
+  for (size_t to = 0; to < sent.size(); ++to) {
+    const std::vector<OneRow> rows = rows_for(op, sent, to);
+    for (size_t r = 0; r < rows.size(); ++r) {
+      if (name == "expert_dispatch" && to == index) {
+        std::copy_n(operands[rows[r].part][0].data.begin() + static_cast<int64_t>(rows[r].row * width), width,
+                    result.data.begin() + static_cast<int64_t>(r * width));
+      } else if (name == "expert_return" && rows[r].part == index) {
+        std::copy_n(operands[to][0].data.begin() + static_cast<int64_t>(r * width), width,
+                    result.data.begin() + static_cast<int64_t>(rows[r].row * width));
+      }
+    }
+  }
+  return result;
 }
 
 }  // namespace
@@ -205,7 +283,7 @@ void SpmdEvaluator::run_op(const Program& program, const Op& op) {
 void SpmdEvaluator::run_collective(const Program& program, const Op& op) {
   std::vector<GroupPart> parts;
   for (const std::string& text : op.attributes.names("axes")) parts.push_back(parse_group_part(text));
-  if (op.def->name != "shard_slice" && op.def->name != "shard_offset") {
+  if (communicates(op)) {
     Traffic& traffic = traffic_[std::string(op.def->name)];
     ++traffic.calls;
     traffic.bytes += program.type(op.operands[0]).bytes();
@@ -219,9 +297,18 @@ void SpmdEvaluator::run_collective(const Program& program, const Op& op) {
       results.push_back({program.type(op.results[0]), {static_cast<double>(group.index * op.attributes.integer("size"))}});
       continue;
     }
-    std::vector<HostArray> operands;
-    for (const int64_t member : group.ranks) operands.push_back(*values_[static_cast<size_t>(member)][static_cast<size_t>(op.operands[0])]);
-    results.push_back(collective_result(op, operands, group));
+    Operands operands;
+    for (const int64_t member : group.ranks) {
+      operands.emplace_back();
+      for (const ValueId id : op.operands) operands.back().push_back(*values_[static_cast<size_t>(member)][static_cast<size_t>(id)]);
+    }
+    if (op.attributes.find("experts")) {
+      results.push_back(exchange_result(program, op, operands, group));
+    } else {
+      std::vector<HostArray> first;
+      for (const std::vector<HostArray>& member : operands) first.push_back(member[0]);
+      results.push_back(collective_result(op, first, group));
+    }
     MW_CHECK(results.back().type == program.type(op.results[0]), program.describe(op), " gives ", to_string(results.back().type));
     if (options_.round_results) round_to_dtype(results.back());
   }
