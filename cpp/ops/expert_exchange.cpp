@@ -85,7 +85,11 @@ void reference_counts(const ReferenceContext& context) {
   const auto experts = static_cast<size_t>(context.attributes->integer("experts"));
   std::vector<double>& counts = context.result(0).data;
   MW_CHECK(counts.size() == 2 * experts, "counts of ", experts, " experts are ", counts.size(), " numbers");
-  for (const double expert : context.operand(0).data) ++counts[static_cast<size_t>(expert)];
+  for (const double expert : context.operand(0).data) {
+    if (!(expert >= 0 && expert < static_cast<double>(experts)))
+      throw UserError("a row is of expert " + std::to_string(expert) + "; expected 0 to " + std::to_string(experts - 1));
+    ++counts[static_cast<size_t>(expert)];
+  }
   const bool fits = context.operand(0).type.elements() <= context.attributes->integer("rows");
   for (size_t e = 0; e < experts; ++e) {
     counts[experts + e] = fits ? counts[e] : 0;
@@ -93,9 +97,15 @@ void reference_counts(const ReferenceContext& context) {
   }
 }
 
-size_t rows_received(const HostArray& counts) {
+// The rows that a rank receives: the second half of its counts.
+size_t rows_received(const HostArray& counts, int64_t room) {
   double rows = 0;
-  for (size_t i = counts.data.size() / 2; i < counts.data.size(); ++i) rows += counts.data[i];
+  for (size_t i = counts.data.size() / 2; i < counts.data.size(); ++i) {
+    if (!(counts.data[i] >= 0)) throw UserError("a count of rows is " + std::to_string(counts.data[i]) + "; expected 0 or more");
+    rows += counts.data[i];
+  }
+  if (rows > static_cast<double>(room))
+    throw UserError("the counts add up to " + std::to_string(rows) + " rows; there are " + std::to_string(room));
   return static_cast<size_t>(rows);
 }
 
@@ -104,7 +114,7 @@ void reference_moved(const ReferenceContext& context) {
   check_one_part(context);
   const HostArray& from = context.operand(0);
   HostArray& to = context.result(0);
-  const size_t rows = rows_received(context.operand(1));
+  const size_t rows = rows_received(context.operand(1), std::min(from.type.dims[0].size, to.type.dims[0].size));
   if (rows == 0) return;
   const size_t width = from.data.size() / static_cast<size_t>(from.type.dims[0].size);
   std::copy_n(from.data.begin(), rows * width, to.data.begin());
@@ -115,6 +125,7 @@ void reference_experts(const ReferenceContext& context) {
   const HostArray& counts = context.operand(0);
   const size_t experts = counts.data.size() / 2;
   std::vector<double>& y = context.result(0).data;
+  rows_received(counts, context.result(0).type.dims[0].size);
   std::fill(y.begin(), y.end(), static_cast<double>(experts));
   for (size_t e = 0, row = 0; e < experts; ++e) {
     for (double i = 0; i < counts.data[experts + e]; ++i) y[row++] = static_cast<double>(e);
