@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "base/error.h"
 #include "ir/dim_names.h"
@@ -101,7 +102,8 @@ void reference_counts(const ReferenceContext& context) {
 size_t rows_received(const HostArray& counts, int64_t room) {
   double rows = 0;
   for (size_t i = counts.data.size() / 2; i < counts.data.size(); ++i) {
-    if (!(counts.data[i] >= 0)) throw UserError("a count of rows is " + std::to_string(counts.data[i]) + "; expected 0 or more");
+    if (!(counts.data[i] >= 0) || counts.data[i] != std::trunc(counts.data[i]))
+      throw UserError("a count of rows is " + std::to_string(counts.data[i]) + "; expected a whole number from 0");
     rows += counts.data[i];
   }
   if (rows > static_cast<double>(room))
