@@ -74,21 +74,6 @@ Rules default_rules() {
   return rules;
 }
 
-Rules named_rules(std::string_view name) {
-  Rules rules = default_rules();
-  const std::vector<std::string> known{"default", "ddp", "zero1", "zero2", "zero3"};
-  const auto at = std::find(known.begin(), known.end(), name);
-  if (at == known.end())
-    throw UserError("there are no rules '" + std::string(name) + "'" + did_you_mean(std::string(name), known) +
-                    "; known: default, ddp, zero1, zero2, zero3");
-  const RuleRow over_data{"*", "data", false};
-  const auto level = at - known.begin() - 1;  // ZeRO level
-  if (level >= 1) rules.optimizer.push_back(over_data);
-  if (level >= 2) rules.gradients.push_back(over_data);
-  if (level >= 3) rules.parameters.push_back(over_data);
-  return rules;
-}
-
 std::vector<Assignment> read_table(const RuleTable& table, const Mesh& mesh, const std::vector<std::pair<std::string, int64_t>>& dims,
                                    const std::vector<bool>& may_shard, const std::vector<Assignment>& taken) {
   std::map<std::string, Factor> left;  // of each axis, what is not given out yet

@@ -34,10 +34,8 @@ struct Rules {
 RuleRow parse_rule(std::string_view text);
 std::string to_string(const RuleRow& row);
 
-// data is DDP, fsdp is ZeRO-3, tensor has sequence parallelism.
+// data is DDP, fsdp is ZeRO-3, tensor has sequence parallelism. Other layouts: configs/rules (config/rules_file.h).
 Rules default_rules();
-// "default", "ddp", "zero1", "zero2", "zero3": what the axis `data` shards of the storage; UserError names the nearest.
-Rules named_rules(std::string_view name);
 
 // What one row of a table gives to a dim.
 struct Assignment {

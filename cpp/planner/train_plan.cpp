@@ -6,6 +6,7 @@
 #include "exec/cpu/executor.h"
 #include "models/programs.h"
 #include "models/registry.h"
+#include "passes/check_rules.h"
 
 namespace mw {
 namespace {
@@ -50,6 +51,7 @@ BackendFacts cpu_backend(const cpu::KernelEnvironment& environment) {
 
 Plan plan_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const PassObserver& observer) {
   check_microbatches(spec.batch, spec.microbatches);
+  check_rules(spec.rules, spec.mesh);
   Program forward = trace_loss(spec.config, {.batch = spec.batch / spec.microbatches, .seq = spec.seq, .dtype = spec.dtype}, spec.losses,
                                spec.microbatches);
   const std::vector<TrainedParameter> trained = trained_parameters(spec);

@@ -10,6 +10,7 @@
 #include "models/initial_weights.h"
 #include "models/registry.h"
 #include "optim/optimizer.h"
+#include "passes/check_rules.h"
 #include "passes/partition.h"
 #include "planner/train_plan.h"
 #include "session/capture.h"
@@ -90,6 +91,7 @@ Buffer kept_buffer(const std::string& name, BufferRole role, const Type& global,
 
 Session::Session(ModelConfig config, SessionOptions options) : config_(std::move(config)), options_(std::move(options)) {
   check_model_config(config_);
+  check_rules(options_.rules, options_.mesh);
   set_parameters();
   engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads});
   allocate_parameters();
@@ -260,6 +262,9 @@ void Session::write_block(const ParameterSpec& p, const Block& block, DType dtyp
 }
 
 void Session::rehome(SessionOptions options) {
+  // What can be wrong is found while the weights are still where they were.
+  check_rules(options.rules, options.mesh);
+  for (const ParameterSpec& p : model_parameters(config_, options.dtype)) stored_layout(options.rules.parameters, options.mesh, p.type);
   const std::vector<ParameterSpec> old_parameters = parameters_;
   const std::unique_ptr<Engine> old_engine = std::move(engine_);
   const bool had_masters = has_masters_;

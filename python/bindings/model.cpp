@@ -16,6 +16,7 @@
 #include "config/huggingface_config.h"
 #include "config/model_config_json.h"
 #include "config/model_lookup.h"
+#include "config/rules_file.h"
 #include "decode/generator.h"
 #include "exec/shards.h"
 #include "models/counts.h"
@@ -49,6 +50,19 @@ void bind_config(py::module_& m) {
   m.def("find_model_config", [](const std::string& name, const std::string& folder) {
     const ModelConfig config = find_model_config(name, folder);
     return std::make_pair(config.name, model_config_text(config));
+  });
+  // The four tables of a layout of `folder` (configs/rules) or of a JSON file.
+  m.def("find_rules", [](const std::string& name, const std::string& folder) {
+    const Rules rules = find_rules(name, folder);
+    const auto rows = [](const RuleTable& table) {
+      std::vector<std::string> texts;
+      for (const RuleRow& row : table) texts.push_back(to_string(row));
+      return texts;
+    };
+    return std::map<std::string, std::vector<std::string>>{{"compute", rows(rules.compute)},
+                                                           {"parameters", rows(rules.parameters)},
+                                                           {"gradients", rows(rules.gradients)},
+                                                           {"optimizer", rows(rules.optimizer)}};
   });
   m.def("parse_model_config",
         [](const std::string& text, const std::string& source) { return model_config_text(parse_model_config(text, source)); });

@@ -20,7 +20,6 @@ Mesh make_mesh(const std::map<std::string, int64_t>& axes) { return Mesh({axes.b
 
 Rules make_rules(const py::object& rules) {
   if (rules.is_none()) return default_rules();
-  if (py::isinstance<py::str>(rules)) return named_rules(py::cast<std::string>(rules));
   const auto read = [&](const char* table) {
     RuleTable rows;
     for (const auto& row : py::cast<std::vector<std::string>>(rules[table])) rows.push_back(parse_rule(row));

@@ -17,7 +17,7 @@ ModelConfig config_from(const std::string& text);
 // "float32" or "bfloat16"; UserError for a dtype that cannot be computed in.
 DType compute_dtype(const std::string& name);
 Mesh make_mesh(const std::map<std::string, int64_t>& axes);
-// None, the name of a set of rules, or a dict of four tables of rows.
+// None, or a dict of four tables of rows.
 Rules make_rules(const py::object& rules);
 SessionOptions session_options(const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads);
 // UserError below 1: even choices alone need the mean.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from meshwright import _core
 from meshwright._core import UserError
+from meshwright.packaged import configs_folder
 
 RULE_TABLES = ("compute", "parameters", "gradients", "optimizer")
 
@@ -48,12 +51,18 @@ def mesh_axes(mesh: Mesh | Mapping[str, int] | None) -> dict[str, int]:
     return {str(axis): size for axis, size in mesh.items()}
 
 
-def core_rules(rules: str | Mapping[str, Sequence[str]] | None) -> Any:
-    """The name of a set of rules, or its four tables, as the core takes them."""
+def core_rules(rules: str | os.PathLike[str] | Mapping[str, Sequence[str]] | None) -> Any:
+    """The four tables of rules, as the core takes them: of a layout of configs/rules, a JSON file or a dict; None: the default ones.
+
+    Raises:
+        UserError: a name that is no layout, naming the nearest; a file or dict of another form.
+    """
+    if rules is None:
+        return None
+    if isinstance(rules, (str, os.PathLike)):
+        return _core.find_rules(os.fspath(rules), str(configs_folder() / "rules"))
     if not isinstance(rules, Mapping):
-        if rules is not None and not isinstance(rules, str):
-            raise UserError(f"rules: expected a name or a dict of the tables {', '.join(RULE_TABLES)}, found {rules!r}")
-        return rules
+        raise UserError(f"rules: expected a name, a path or a dict of the tables {', '.join(RULE_TABLES)}, found {rules!r}")
     if set(rules) != set(RULE_TABLES):
         raise UserError(f"rules: expected the tables {', '.join(RULE_TABLES)}, found {', '.join(map(str, rules)) or 'none'}")
     return {table: list(rows) for table, rows in rules.items()}

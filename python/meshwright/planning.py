@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,7 +124,7 @@ def plan(
     optimizer: str | AdamW | SGD = "adamw",
     dtype: str = "bfloat16",
     remat: str = "none",
-    rules: str | Mapping[str, Sequence[str]] | None = None,
+    rules: str | os.PathLike[str] | Mapping[str, Sequence[str]] | None = None,
     microbatches: int | None = None,
     gradient_accumulation: int | None = None,
     clip: float | None = None,
@@ -177,7 +178,7 @@ def plan(
         "optimizer": chosen.kind,
         "dtype": dtype,
         "remat": remat,
-        "rules": rules if isinstance(rules, str) or rules is None else dict(rules),
+        "rules": dict(rules) if isinstance(rules, Mapping) else rules if rules is None else os.fspath(rules),
         "microbatches": count,
         "clip": clip,
     }

@@ -37,8 +37,9 @@ class Trainer:
     trainer = Trainer(model, optimizer=AdamW(lr=3e-4), output="runs/a", save_every=500)
     trainer.fit(data, steps=1000)         # or: metrics = trainer.step(batch)
 
-    mesh: axis -> size (`data`, `fsdp`, `expert`, `tensor`); the ranks are threads of this process. rules: "ddp", "zero1", "zero2", "zero3",
-        a dict of four tables, or None: `data` is DDP, `fsdp` is ZeRO-3, `expert` has the experts, `tensor` has sequence parallelism.
+    mesh: axis -> size (`data`, `fsdp`, `expert`, `tensor`); the ranks are threads of this process. rules: a layout of
+        configs/rules ("ddp", "zero1", "fsdp", "tp_sp", ...), a JSON file or a dict of four tables, or None: `data` is DDP, `fsdp` is
+        ZeRO-3, `expert` has the experts, `tensor` has sequence parallelism.
     remat: "none", "full", "minimal" or "custom:NAME,NAME". dtype: compute dtype ("float32", "bfloat16"); masters are FP32, made from the
         values as they were. clip: largest global norm of the gradient. microbatches = gradient_accumulation: parts of a batch that are
         run one after the other.
@@ -63,7 +64,7 @@ class Trainer:
         dtype: str | None = None,
         gradient_accumulation: int | None = None,
         microbatches: int | None = None,
-        rules: str | Mapping[str, Sequence[str]] | None = None,
+        rules: str | os.PathLike[str] | Mapping[str, Sequence[str]] | None = None,
         seed: int = 0,
         clip: float | None = None,
         losses: Losses | None = None,

@@ -1,6 +1,7 @@
 // Which collectives a training step needs: golden lists (tests/golden/collectives, see golden.h) and the facts that must hold of them.
 #include <algorithm>
 
+#include "config/rules_file.h"
 #include "golden.h"
 #include "passes/explain.h"
 #include "passes/training.h"
@@ -53,7 +54,7 @@ int64_t count(const Plan& plan, const std::string& piece, const std::string& op,
 
 TEST(collectives, golden_lists) {
   check_golden("ddp_8_microbatches", plan_on({{"data", 2}}, {.model = {}, .batch = 16, .microbatches = 8}));
-  check_golden("zero1", plan_on({{"data", 2}}, {}, named_rules("zero1")));
+  check_golden("zero1", plan_on({{"data", 2}}, {}, find_rules("zero1", "configs/rules")));
   check_golden("fsdp", plan_on({{"fsdp", 2}}));
   check_golden("tensor", plan_on({{"tensor", 2}}));
   check_golden("tensor_beyond_kv_heads", plan_on({{"tensor", 4}}));
@@ -96,7 +97,7 @@ TEST(collectives, weights_move_in_their_own_dtype) {
 
 TEST(collectives, zero3_stores_a_quarter) {
   int64_t whole = 0, local = 0;
-  const Plan plan = plan_on({{"data", 4}}, {}, named_rules("zero3"));
+  const Plan plan = plan_on({{"data", 4}}, {}, find_rules("zero3", "configs/rules"));
   for (const Buffer& buffer : plan.kept) {
     if (buffer.role != BufferRole::kParameter) continue;
     whole += buffer.global_type.bytes();

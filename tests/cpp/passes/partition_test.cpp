@@ -2,6 +2,7 @@
 #include "passes/partition.h"
 
 #include "base/error.h"
+#include "config/rules_file.h"
 #include "passes/training.h"
 #include "runner.h"
 
@@ -45,11 +46,11 @@ TEST(partition, eight_ranks) { check({{"data", 2}, {"fsdp", 2}, {"tensor", 2}}, 
 TEST(partition, eight_ranks_tensor_beyond_kv_heads) { check({{"fsdp", 2}, {"tensor", 4}}, kPlain, "plain"); }
 
 TEST(partition, zero_levels) {
-  for (const char* name : {"zero1", "zero2", "zero3"}) check({{"data", 4}}, kPlain, "plain", named_rules(name));
+  for (const char* name : {"zero1", "zero2", "zero3"}) check({{"data", 4}}, kPlain, "plain", find_rules(name, "configs/rules"));
 }
 
 TEST(partition, three_microbatches) {
-  for (const char* name : {"ddp", "zero1", "zero2", "zero3"}) check({{"data", 2}}, kThree, "three", named_rules(name));
+  for (const char* name : {"ddp", "zero1", "zero2", "zero3"}) check({{"data", 2}}, kThree, "three", find_rules(name, "configs/rules"));
   check({{"fsdp", 2}, {"tensor", 2}}, kThree, "three");
   check({{"tensor", 4}}, kThree, "three");
 }
