@@ -23,10 +23,8 @@ struct NamedTable {
   RuleTable Rules::* table;
 };
 
-constexpr NamedTable kTables[] = {{"compute", &Rules::compute},
-                                  {"parameters", &Rules::parameters},
-                                  {"gradients", &Rules::gradients},
-                                  {"optimizer", &Rules::optimizer}};
+constexpr NamedTable kTables[] = {
+    {"compute", &Rules::compute}, {"parameters", &Rules::parameters}, {"gradients", &Rules::gradients}, {"optimizer", &Rules::optimizer}};
 
 RuleTable read_rows(const nlohmann::json& value, const JsonPlace& place) {
   if (!value.is_array()) refuse_json(place, "a list of rows such as \"batch:data\"", value);

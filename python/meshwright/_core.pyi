@@ -31,6 +31,7 @@ __all__: list[str] = [
     "checkpoint_problem",
     "config_for_weights",
     "find_model_config",
+    "find_rules",
     "gguf_config",
     "gguf_metadata",
     "huggingface_config_text",
@@ -425,6 +426,7 @@ def checkpoint_problem(folder: str) -> str | None:
 
 def config_for_weights(arg0: str, arg1: str) -> str: ...
 def find_model_config(arg0: str, arg1: str) -> tuple[str, str]: ...
+def find_rules(arg0: str, arg1: str) -> dict[str, list[str]]: ...
 def gguf_config(path: str) -> str:
     """
     The config.json, as text, that Hugging Face has for the model of a GGUF file.

@@ -217,7 +217,7 @@ KEYS = (
         "rules",
         PATH,
         None,
-        "sharding rules: a layout of configs/rules (ddp, zero1, fsdp, tp_sp, ...) or a JSON file; none: the default, which serves every axis",
+        "sharding rules: a layout of configs/rules (ddp, zero1, fsdp, tp_sp, ...) or a JSON file; none: rows for every axis",
         _PLAN,
         optional=True,
         changes_result=False,
