@@ -49,9 +49,12 @@ class Communicator {
   virtual void all_to_all_v(const Group& group, const void* in, const int64_t* in_bytes, void* out, const int64_t* out_bytes) = 0;
   // Around a ring: `in` goes to member index + steps, `out` comes from member index - steps. `in` and `out` must not overlap.
   virtual void shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) = 0;
-  // Point to point: messages between two ranks with one tag arrive in the order they were sent. `send` copies and returns at once.
+  // Point to point: messages between two ranks with one tag (0 to 2^30) arrive in the order they were sent. `send` copies and returns at
+  // once.
   virtual void send(int64_t to, int64_t tag, const void* data, int64_t bytes) = 0;
   virtual void receive(int64_t from, int64_t tag, void* data, int64_t bytes) = 0;
+  // Called often while computing, where messages need it to move on.
+  virtual void progress() {}
 };
 
 // One rank on its own: every group has one member.

@@ -21,6 +21,7 @@ class CountedCommunicator : public Communicator {
   void shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) override;
   void send(int64_t to, int64_t tag, const void* data, int64_t bytes) override;
   void receive(int64_t from, int64_t tag, void* data, int64_t bytes) override { inner_.receive(from, tag, data, bytes); }
+  void progress() override { inner_.progress(); }
 
  private:
   Communicator& inner_;

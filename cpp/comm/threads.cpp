@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "comm/combine.h"
 
 namespace mw {
 namespace {
@@ -16,37 +17,12 @@ struct OtherRankFailed : std::runtime_error {
   OtherRankFailed() : std::runtime_error("another rank of this process failed") {}
 };
 
-// out[i] = in_0[i] (+ or max) in_1[i] ... in the order given.
-void combine(DType dtype, ReduceKind kind, const std::vector<const void*>& in, int64_t offset, void* out, int64_t count) {
-  const auto fold = [&](auto load, auto store) {
-    for (int64_t i = 0; i < count; ++i) {
-      auto total = load(in[0], offset + i);
-      for (size_t r = 1; r < in.size(); ++r) {
-        const auto x = load(in[r], offset + i);
-        total = kind == ReduceKind::kSum ? total + x : std::max(total, x);
-      }
-      store(i, total);
-    }
-  };
-  if (dtype == DType::kF32) {
-    fold([](const void* p, int64_t i) { return static_cast<const float*>(p)[i]; },
-         [&](int64_t i, float x) { static_cast<float*>(out)[i] = x; });
-  } else if (dtype == DType::kBF16) {
-    fold([](const void* p, int64_t i) { return to_float(static_cast<const BF16*>(p)[i]); },
-         [&](int64_t i, float x) { static_cast<BF16*>(out)[i] = to_bf16(x); });
-  } else {
-    fold([&](const void* p, int64_t i) { return load_element(dtype, p, i); },
-         [&](int64_t i, double x) { store_element(dtype, out, i, x); });
-  }
-}
-
 }  // namespace
 
 class ThreadWorld::Rank : public Communicator {
  public:
   Rank(ThreadWorld& world, int64_t rank) : world_(world), rank_(rank) {
-    everyone_.ranks.resize(static_cast<size_t>(world.size()));
-    std::iota(everyone_.ranks.begin(), everyone_.ranks.end(), int64_t{0});
+    everyone_.ranks = world.local_ranks();
     everyone_.index = rank;
   }
   int64_t rank() const override { return rank_; }
@@ -193,6 +169,8 @@ class ThreadWorld::Workers {
 ThreadWorld::ThreadWorld(int64_t size) {
   if (size < 1) throw UserError("a world of " + std::to_string(size) + " ranks; expected at least 1");
   ranks_.resize(static_cast<size_t>(size));
+  everyone_.resize(static_cast<size_t>(size));
+  std::iota(everyone_.begin(), everyone_.end(), int64_t{0});
   for (int64_t r = 0; r < size; ++r) ranks_[static_cast<size_t>(r)] = std::make_unique<Rank>(*this, r);
   workers_ = std::make_unique<Workers>(size - 1);
 }

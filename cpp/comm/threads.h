@@ -13,19 +13,20 @@
 #include <mutex>
 #include <vector>
 
-#include "comm/communicator.h"
+#include "comm/world.h"
 
 namespace mw {
 
-class ThreadWorld {
+class ThreadWorld : public World {
  public:
   explicit ThreadWorld(int64_t size);
-  ~ThreadWorld();
-  int64_t size() const { return static_cast<int64_t>(ranks_.size()); }
-  Communicator& rank(int64_t r);
+  ~ThreadWorld() override;
+  int64_t size() const override { return static_cast<int64_t>(ranks_.size()); }
+  const std::vector<int64_t>& local_ranks() const override { return everyone_; }
+  Communicator& rank(int64_t r) override;
 
   // Runs `body` once per rank, each on a thread of its own that lives as long as the world (rank 0 on the caller's).
-  void run(const std::function<void(Communicator&)>& body);
+  void run(const std::function<void(Communicator&)>& body) override;
 
  private:
   class Rank;
@@ -55,6 +56,7 @@ class ThreadWorld {
   bool aborted_ = false;
   std::map<std::vector<int64_t>, std::unique_ptr<Meeting>> meetings_;
   std::map<Address, std::deque<std::vector<std::byte>>> letters_;
+  std::vector<int64_t> everyone_;
   std::vector<std::unique_ptr<Rank>> ranks_;
   std::unique_ptr<Workers> workers_;
 };

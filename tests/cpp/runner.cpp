@@ -1,7 +1,10 @@
 #include "runner.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -10,7 +13,7 @@ namespace {
 
 struct TestCase {
   std::string name;
-  bool slow;
+  Tag tag;
   std::function<void()> body;
 };
 
@@ -21,8 +24,8 @@ std::vector<TestCase>& all_tests() {
 
 }  // namespace
 
-bool register_test(const char* room, const char* name, bool slow, std::function<void()> body) {
-  all_tests().push_back({std::string(room) + "." + name, slow, std::move(body)});
+bool register_test(const char* room, const char* name, Tag tag, std::function<void()> body) {
+  all_tests().push_back({std::string(room) + "." + name, tag, std::move(body)});
   return true;
 }
 
@@ -44,13 +47,14 @@ int main(int argc, char** argv) {
     else
       filters.emplace_back(argv[i]);
   }
+  const bool under_mpirun = std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr;
   int passed = 0, failed = 0;
   for (const TestCase& test : all_tests()) {
     bool chosen = filters.empty();
     for (const std::string& filter : filters) chosen |= test.name.find(filter) != std::string::npos;
-    if (!chosen || (fast_only && test.slow)) continue;
+    if (!chosen || (fast_only && test.tag == Tag::kSlow) || (!list && (test.tag == Tag::kMpi) != under_mpirun)) continue;
     if (list) {
-      std::printf("%s%s\n", test.name.c_str(), test.slow ? " (slow)" : "");
+      std::printf("%s%s\n", test.name.c_str(), test.tag == Tag::kSlow ? " (slow)" : test.tag == Tag::kMpi ? " (mpi)" : "");
       continue;
     }
     const auto start = std::chrono::steady_clock::now();
@@ -60,6 +64,10 @@ int main(int argc, char** argv) {
     } catch (const std::exception& e) {
       ++failed;
       std::printf("FAILED %s\n  %s\n", test.name.c_str(), e.what());
+      if (under_mpirun) {  // the others may wait for this rank: mpirun ends them
+        std::fflush(stdout);
+        _exit(1);
+      }
     }
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     if (seconds > 1.0) std::printf("slow: %s took %.1f s\n", test.name.c_str(), seconds);

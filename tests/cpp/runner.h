@@ -2,6 +2,7 @@
 //
 //   TEST(dtype, bf16_rounds_to_even) { EXPECT_EQ(to_bf16(1.0f).bits, 0x3f80); }
 //   SLOW_TEST(loader, epoch_is_a_permutation) { ... }
+//   MPI_TEST(mpi, ranks_sum) { ... }    // runs when mpirun started the program, once in every process, and then nothing else does
 //   meshwright_tests [--fast] [--list] [substring of "room.name" ...]
 #pragma once
 #include <cmath>
@@ -17,7 +18,8 @@ struct Failure : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-bool register_test(const char* room, const char* name, bool slow, std::function<void()> body);
+enum class Tag { kFast, kSlow, kMpi };
+bool register_test(const char* room, const char* name, Tag tag, std::function<void()> body);
 // A test made at run time, one per case of a list: full name is "room.name".
 [[noreturn]] void fail(const char* file, int line, const std::string& text);
 
@@ -55,12 +57,13 @@ void expect_throw(Body&& body, const char* file, int line, const Parts&... parts
 
 }  // namespace mw::testing
 
-#define MW_TEST_(room, name, slow)                                                                                                        \
-  static void test_##room##_##name();                                                                                                     \
-  [[maybe_unused]] static const bool registered_##room##_##name = ::mw::testing::register_test(#room, #name, slow, test_##room##_##name); \
+#define MW_TEST_(room, name, tag)                                                                                                        \
+  static void test_##room##_##name();                                                                                                    \
+  [[maybe_unused]] static const bool registered_##room##_##name = ::mw::testing::register_test(#room, #name, tag, test_##room##_##name); \
   static void test_##room##_##name()
-#define TEST(room, name) MW_TEST_(room, name, false)
-#define SLOW_TEST(room, name) MW_TEST_(room, name, true)
+#define TEST(room, name) MW_TEST_(room, name, ::mw::testing::Tag::kFast)
+#define SLOW_TEST(room, name) MW_TEST_(room, name, ::mw::testing::Tag::kSlow)
+#define MPI_TEST(room, name) MW_TEST_(room, name, ::mw::testing::Tag::kMpi)
 #define EXPECT(condition)                                                              \
   do {                                                                                 \
     if (!(condition)) ::mw::testing::fail(__FILE__, __LINE__, #condition " is false"); \

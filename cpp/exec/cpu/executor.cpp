@@ -85,6 +85,7 @@ void Executor::run(int32_t piece, int32_t carried_copy, ThreadPool& pool) {
                         step.workspace < 0 ? nullptr : memory_.scratch.data() + step.workspace, pool};
     const double sent_before = communicator_.bytes_sent();
     step.kernel.run(run);
+    communicator_.progress();
     if (step.collective) {
       ++step.calls;
       step.bytes_sent += communicator_.bytes_sent() - sent_before;

@@ -65,7 +65,7 @@ OpCases::OpCases(const char* op, std::vector<OpCase> cases) {
   }
   const std::string name = op;
   const auto add = [&](const char* what, void (*check)(const OpCase&)) {
-    register_test("ops", (name + "." + what).c_str(), false, [name, check] { run_check(name, check); });
+    register_test("ops", (name + "." + what).c_str(), Tag::kFast, [name, check] { run_check(name, check); });
   };
   add("types", check_types);
   add("text", check_text);
@@ -75,7 +75,7 @@ OpCases::OpCases(const char* op, std::vector<OpCase> cases) {
 }
 
 OpErrors::OpErrors(const char* op, std::vector<OpErrorCase> errors) {
-  register_test("ops", (std::string(op) + ".errors").c_str(), false, [name = std::string(op), errors = std::move(errors)] {
+  register_test("ops", (std::string(op) + ".errors").c_str(), Tag::kFast, [name = std::string(op), errors = std::move(errors)] {
     for (const OpErrorCase& error : errors) check_error(name, error);
   });
 }

@@ -1,0 +1,306 @@
+#include "comm/mpi_rank.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <numeric>
+
+#include "base/error.h"
+#include "comm/combine.h"
+
+namespace mw {
+namespace {
+
+constexpr int kTag = 1;
+constexpr int64_t kMessageBytes = int64_t{1} << 30;  // MPI counts in 32 bits
+constexpr int64_t kSmallBytes = int64_t{16} << 10;   // up to here everyone gets everything: one exchange instead of two
+constexpr int64_t kPiecesBytes = int64_t{2} << 20;   // of the others' pieces of a sum that are received at a time
+constexpr int64_t kElementsPerBlock = 16;            // where blocks of a sum begin
+
+std::byte* at(void* data, int64_t bytes) { return static_cast<std::byte*>(data) + bytes; }
+const std::byte* at(const void* data, int64_t bytes) { return static_cast<const std::byte*>(data) + bytes; }
+size_t index(int64_t i) { return static_cast<size_t>(i); }
+
+}  // namespace
+
+MpiRank::MpiRank(const MpiLibrary& mpi) : mpi_(mpi) {
+  check(mpi_.comm_set_errhandler(mpi_.comm_world, mpi_.errors_return), "MPI_Comm_set_errhandler");
+  int rank = 0, size = 0;
+  check(mpi_.comm_rank(mpi_.comm_world, &rank), "MPI_Comm_rank");
+  check(mpi_.comm_size(mpi_.comm_world, &size), "MPI_Comm_size");
+  everyone_.ranks.resize(index(size));
+  std::iota(everyone_.ranks.begin(), everyone_.ranks.end(), int64_t{0});
+  everyone_.index = rank;
+  check(mpi_.comm_dup(mpi_.comm_world, &letters_comm_), "MPI_Comm_dup");
+}
+
+void MpiRank::check(int status, const char* call) const {
+  if (status == MpiLibrary::kSuccess) return;
+  std::array<char, MpiLibrary::kMaxText> text{};
+  int length = 0;
+  mpi_.error_string(status, text.data(), &length);
+  throw InternalError(concat_text("rank ", rank(), ": ", call, " failed: ", text.data()));
+}
+
+MpiLibrary::Comm MpiRank::comm_of(const Group& group) {
+  const auto found = comms_.find(group.ranks);
+  if (found != comms_.end()) return found->second;
+  const std::vector<int> ranks(group.ranks.begin(), group.ranks.end());
+  MpiLibrary::Group all = nullptr, members = nullptr;
+  MpiLibrary::Comm comm = nullptr;
+  check(mpi_.comm_group(mpi_.comm_world, &all), "MPI_Comm_group");
+  check(mpi_.group_incl(all, static_cast<int>(ranks.size()), ranks.data(), &members), "MPI_Group_incl");
+  check(mpi_.comm_create_group(mpi_.comm_world, members, kTag, &comm), "MPI_Comm_create_group");
+  check(mpi_.comm_set_errhandler(comm, mpi_.errors_return), "MPI_Comm_set_errhandler");
+  mpi_.group_free(&members);
+  mpi_.group_free(&all);
+  return comms_[group.ranks] = comm;
+}
+
+void MpiRank::start_send(MpiLibrary::Comm comm, int64_t to, int tag, const void* data, int64_t bytes, Requests& requests) {
+  for (int64_t first = 0; first < bytes; first += kMessageBytes) {
+    const auto count = static_cast<int>(std::min(kMessageBytes, bytes - first));
+    check(mpi_.isend(at(data, first), count, mpi_.byte, static_cast<int>(to), tag, comm, &requests.emplace_back()), "MPI_Isend");
+  }
+}
+
+void MpiRank::start_receive(MpiLibrary::Comm comm, int64_t from, int tag, void* data, int64_t bytes, Requests& requests) {
+  for (int64_t first = 0; first < bytes; first += kMessageBytes) {
+    const auto count = static_cast<int>(std::min(kMessageBytes, bytes - first));
+    check(mpi_.irecv(at(data, first), count, mpi_.byte, static_cast<int>(from), tag, comm, &requests.emplace_back()), "MPI_Irecv");
+  }
+}
+
+bool MpiRank::is_done(Requests& requests) {
+  int done = 0;
+  check(mpi_.testall(static_cast<int>(requests.size()), requests.data(), &done, nullptr), "MPI_Testall");
+  if (done) requests.clear();
+  return done != 0;
+}
+
+// A rank that still computes may need this processor.
+void MpiRank::wait(Requests& requests) {
+  constexpr int kTriesBeforeYielding = 64;
+  for (int tries = 0; !is_done(requests); ++tries) {
+    if (tries >= kTriesBeforeYielding) sched_yield();
+  }
+}
+
+void MpiRank::barrier() {
+  Requests requests(1);
+  check(mpi_.ibarrier(mpi_.comm_world, requests.data()), "MPI_Ibarrier");
+  wait(requests);
+}
+
+void MpiRank::all_gather(const Group& group, const void* in, void* out, int64_t bytes) {
+  const int64_t n = group.size(), me = group.index;
+  if (std::byte* mine = at(out, me * bytes); mine != in) std::memcpy(mine, in, index(bytes));
+  if (n == 1) return;
+  MpiLibrary::Comm comm = comm_of(group);
+  Requests requests;
+  for (int64_t step = 1; step < n; ++step) {
+    const int64_t from = (me - step + n) % n;
+    start_receive(comm, from, kTag, at(out, from * bytes), bytes, requests);
+  }
+  for (int64_t step = 1; step < n; ++step) start_send(comm, (me + step) % n, kTag, in, bytes, requests);
+  wait(requests);
+}
+
+// Block `group.index` of the sum into `out`. Pieces of it are added while the next ones are on their way.
+void MpiRank::reduce_block(const Group& group, DType dtype, ReduceKind kind, const void* in, const Blocks& blocks, void* out) {
+  const int64_t n = group.size(), me = group.index, width = dtype_bytes(dtype), mine = blocks.count[index(me)];
+  MpiLibrary::Comm comm = comm_of(group);
+  const int64_t largest = *std::max_element(blocks.count.begin(), blocks.count.end());
+  const int64_t piece = std::max(kElementsPerBlock, std::min(largest, kPiecesBytes / (n - 1) / width));
+  // Two pieces of every other member: one to add, one on its way.
+  received_.resize(std::max(received_.size(), index(2 * (n - 1) * piece * width)));
+  const auto slot = [&](int64_t member, int64_t number) {
+    const int64_t other = member < me ? member : member - 1;
+    return received_.data() + (number % 2 * (n - 1) + other) * piece * width;
+  };
+  const auto length = [&](int64_t member, int64_t number) {
+    return std::clamp(blocks.count[index(member)] - number * piece, int64_t{0}, piece);
+  };
+  std::array<Requests, 2> requests;
+  const auto start = [&](int64_t number) {
+    Requests& under_way = requests[index(number % 2)];
+    for (int64_t step = 1; step < n; ++step) {
+      const int64_t from = (me - step + n) % n;
+      start_receive(comm, from, kTag, slot(from, number), length(me, number) * width, under_way);
+    }
+    for (int64_t step = 1; step < n; ++step) {
+      const int64_t to = (me + step) % n;
+      start_send(comm, to, kTag, at(in, (blocks.start[index(to)] + number * piece) * width), length(to, number) * width, under_way);
+    }
+  };
+  const int64_t pieces = (largest + piece - 1) / piece;
+  std::vector<const void*> terms(index(n));
+  if (pieces > 0) start(0);
+  for (int64_t number = 0; number < pieces; ++number) {
+    if (number + 1 < pieces) start(number + 1);
+    wait(requests[index(number % 2)]);
+    for (int64_t member = 0; member < n; ++member) {
+      terms[index(member)] = member == me ? at(in, (blocks.start[index(me)] + number * piece) * width) : slot(member, number);
+    }
+    if (number * piece < mine) combine(dtype, kind, terms, 0, at(out, number * piece * width), length(me, number));
+  }
+}
+
+void MpiRank::reduce_scatter(const Group& group, DType dtype, const void* in, void* out, int64_t count) {
+  const int64_t n = group.size();
+  if (n == 1) {
+    if (in != out) std::memcpy(out, in, index(count * dtype_bytes(dtype)));
+    return;
+  }
+  Blocks blocks;
+  for (int64_t member = 0; member < n; ++member) {
+    blocks.start.push_back(member * count);
+    blocks.count.push_back(count);
+  }
+  reduce_block(group, dtype, ReduceKind::kSum, in, blocks, out);
+}
+
+void MpiRank::all_reduce(const Group& group, DType dtype, ReduceKind kind, const void* in, void* out, int64_t count) {
+  const int64_t n = group.size(), width = dtype_bytes(dtype), bytes = count * width;
+  if (n == 1) {
+    if (in != out) std::memcpy(out, in, index(bytes));
+    return;
+  }
+  if (bytes <= kSmallBytes) {
+    std::vector<std::byte> all(index(n * bytes));
+    all_gather(group, in, all.data(), bytes);
+    std::vector<const void*> terms;
+    for (int64_t member = 0; member < n; ++member) terms.push_back(all.data() + member * bytes);
+    combine(dtype, kind, terms, 0, out, count);
+    return;
+  }
+  // Each member adds one block and hands it out.
+  const int64_t share = (count + n * kElementsPerBlock - 1) / (n * kElementsPerBlock) * kElementsPerBlock;
+  Blocks blocks;
+  for (int64_t member = 0; member < n; ++member) {
+    blocks.start.push_back(std::min(member * share, count));
+    blocks.count.push_back(std::min(share, count - blocks.start.back()));
+  }
+  const auto block = [&](int64_t member) { return at(out, blocks.start[index(member)] * width); };
+  const auto block_bytes = [&](int64_t member) { return blocks.count[index(member)] * width; };
+  const int64_t me = group.index;
+  reduce_block(group, dtype, kind, in, blocks, block(me));
+  MpiLibrary::Comm comm = comm_of(group);
+  Requests requests;
+  for (int64_t step = 1; step < n; ++step) {
+    const int64_t from = (me - step + n) % n;
+    start_receive(comm, from, kTag, block(from), block_bytes(from), requests);
+  }
+  for (int64_t step = 1; step < n; ++step) start_send(comm, (me + step) % n, kTag, block(me), block_bytes(me), requests);
+  wait(requests);
+}
+
+void MpiRank::all_to_all(const Group& group, const void* in, void* out, int64_t bytes) {
+  const std::vector<int64_t> sizes(index(group.size()), bytes);
+  exchange(group, in, sizes.data(), out, sizes.data());
+}
+
+void MpiRank::all_to_all_v(const Group& group, const void* in, const int64_t* in_bytes, void* out, const int64_t* out_bytes) {
+  // Sizes that disagree would end in a wait without end.
+  const int64_t n = group.size(), me = group.index;
+  std::vector<int64_t> sent(index(n), in_bytes[me]);
+  if (n > 1) {
+    MpiLibrary::Comm comm = comm_of(group);
+    Requests requests;
+    for (int64_t member = 0; member < n; ++member) {
+      if (member == me) continue;
+      start_receive(comm, member, kTag, &sent[index(member)], sizeof(int64_t), requests);
+      start_send(comm, member, kTag, in_bytes + member, sizeof(int64_t), requests);
+    }
+    wait(requests);
+  }
+  for (int64_t member = 0; member < n; ++member) {
+    MW_CHECK(sent[index(member)] == out_bytes[member], "member ", member, " sends ", sent[index(member)], " bytes to member ", me,
+             ", which expects ", out_bytes[member]);
+  }
+  exchange(group, in, in_bytes, out, out_bytes);
+}
+
+void MpiRank::exchange(const Group& group, const void* in, const int64_t* in_bytes, void* out, const int64_t* out_bytes) {
+  const int64_t n = group.size(), me = group.index;
+  std::vector<int64_t> in_start(index(n)), out_start(index(n));
+  std::exclusive_scan(in_bytes, in_bytes + n, in_start.begin(), int64_t{0});
+  std::exclusive_scan(out_bytes, out_bytes + n, out_start.begin(), int64_t{0});
+  if (in_bytes[me] > 0) std::memcpy(at(out, out_start[index(me)]), at(in, in_start[index(me)]), index(in_bytes[me]));
+  if (n == 1) return;
+  MpiLibrary::Comm comm = comm_of(group);
+  Requests requests;
+  for (int64_t step = 1; step < n; ++step) {
+    const int64_t from = (me - step + n) % n;
+    start_receive(comm, from, kTag, at(out, out_start[index(from)]), out_bytes[from], requests);
+  }
+  for (int64_t step = 1; step < n; ++step) {
+    const int64_t to = (me + step) % n;
+    start_send(comm, to, kTag, at(in, in_start[index(to)]), in_bytes[to], requests);
+  }
+  wait(requests);
+}
+
+void MpiRank::shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) {
+  const int64_t n = group.size(), distance = (steps % n + n) % n;
+  if (distance == 0) {
+    std::memcpy(out, in, index(bytes));
+    return;
+  }
+  MpiLibrary::Comm comm = comm_of(group);
+  Requests requests;
+  start_receive(comm, (group.index - distance + n) % n, kTag, out, bytes, requests);
+  start_send(comm, (group.index + distance) % n, kTag, in, bytes, requests);
+  wait(requests);
+}
+
+// The tag of MPI is that of the letter; a letter without bytes is one empty message.
+void MpiRank::send(int64_t to, int64_t tag, const void* data, int64_t bytes) {
+  MW_CHECK(tag >= 0 && tag <= int64_t{1} << 30, "the tag of a letter is ", tag);
+  const auto* from = static_cast<const std::byte*>(data);
+  Letter& letter = letters_.emplace_back();
+  letter.data.assign(from, from + bytes);
+  if (bytes == 0) {
+    check(mpi_.isend(nullptr, 0, mpi_.byte, static_cast<int>(to), static_cast<int>(tag), letters_comm_, &letter.requests.emplace_back()),
+          "MPI_Isend");
+  }
+  start_send(letters_comm_, to, static_cast<int>(tag), letter.data.data(), bytes, letter.requests);
+  progress();
+}
+
+void MpiRank::receive(int64_t from, int64_t tag, void* data, int64_t bytes) {
+  MpiLibrary::Status status{};
+  constexpr int kTriesBeforeYielding = 64;
+  for (int tries = 0, found = 0;; ++tries) {
+    check(mpi_.iprobe(static_cast<int>(from), static_cast<int>(tag), letters_comm_, &found, &status), "MPI_Iprobe");
+    if (found) break;
+    progress();
+    if (tries >= kTriesBeforeYielding) sched_yield();
+  }
+  int arrived = 0;
+  check(mpi_.get_count(&status, mpi_.byte, &arrived), "MPI_Get_count");
+  MW_CHECK(arrived == std::min(bytes, kMessageBytes), "rank ", rank(), " expects ", bytes, " bytes from rank ", from, ", which sent ",
+           arrived);
+  Requests requests;
+  if (bytes == 0) {
+    check(mpi_.irecv(nullptr, 0, mpi_.byte, static_cast<int>(from), static_cast<int>(tag), letters_comm_, &requests.emplace_back()),
+          "MPI_Irecv");
+  }
+  start_receive(letters_comm_, from, static_cast<int>(tag), data, bytes, requests);
+  wait(requests);
+}
+
+void MpiRank::progress() {
+  letters_.remove_if([&](Letter& letter) { return is_done(letter.requests); });
+}
+
+void MpiRank::flush() {
+  while (!letters_.empty()) {
+    progress();
+    if (!letters_.empty()) sched_yield();
+  }
+}
+
+}  // namespace mw
