@@ -5,10 +5,11 @@
 #include <tuple>
 
 #include "base/error.h"
-#include "ir/layer_scope.h"
 #include "models/flops.h"
 #include "models/registry.h"
 #include "passes/explain.h"
+#include "planner/op_work.h"
+#include "planner/step_time.h"
 
 namespace mw {
 namespace {
@@ -39,22 +40,14 @@ StepMemory memory_of(const Plan& plan) {
 }
 
 // "layers.3.mlp.gate/dot#17" -> "layers.*.mlp.gate"
-std::string scope_of_carried(const std::string& name) {
-  const std::string scope = name.substr(0, name.find('/'));
-  const auto layer = parse_layer_scope(scope);
-  if (!layer) return scope;
-  return layer->part.empty() ? "layers.*" : "layers.*." + std::string(layer->part);
-}
+std::string scope_of_carried(const std::string& name) { return scope_of_any_layer(name.substr(0, name.find('/'))); }
 
 std::vector<ScopeBytes> activations_of(const Plan& plan) {
   std::map<std::string, int64_t> bytes;
   for (const Buffer& buffer : plan.carried) {
     if (buffer.role != BufferRole::kInput) bytes[scope_of_carried(buffer.name)] += buffer.bytes * plan.carried_copies;
   }
-  std::vector<ScopeBytes> list;
-  for (const auto& [scope, total] : bytes) list.push_back({scope, total});
-  std::stable_sort(list.begin(), list.end(), [](const ScopeBytes& a, const ScopeBytes& b) { return a.bytes > b.bytes; });
-  return list;
+  return sorted_by_bytes(bytes);
 }
 
 std::vector<int64_t> runs_of_pieces(const Plan& plan) {
@@ -63,38 +56,10 @@ std::vector<int64_t> runs_of_pieces(const Plan& plan) {
   return runs;
 }
 
-double flops_of(const Program& program) {
+double flops_of(const Program& program, const ExpertRowsPlanned& rows) {
   double flops = 0;
-  for (const Op& op : program.ops) flops += cost_of(*op.def, program.signature(op)).flops;
+  for (const Op& op : program.ops) flops += usual_cost(program, op, rows).flops;
   return flops;
-}
-
-std::string axes_of(const Op& op) {
-  std::string text;
-  for (const std::string& name : op.attributes.names("axes")) text += (text.empty() ? "" : "+") + parse_axis_part(name).axis;
-  return text;
-}
-
-int64_t ranks_of(const Op& op) {
-  int64_t ranks = 1;
-  for (const std::string& name : op.attributes.names("axes")) ranks *= parse_axis_part(name).size;
-  return ranks;
-}
-
-struct BytesSent {
-  double usual, most;
-};
-
-BytesSent bytes_sent(const Program& program, const Op& op) {
-  const int64_t ranks = ranks_of(op);
-  const std::string_view name = op.def->name;
-  const int64_t given = program.type(op.operands[0]).bytes();
-  const auto both = [](double bytes) { return BytesSent{bytes, bytes}; };
-  if (name == "expert_counts") return both(ring_bytes("all_gather", op.attributes.integer("experts") * dtype_bytes(DType::kI32), ranks));
-  // Both ways the rows of this rank's own tokens; the others are room.
-  if (name == "expert_dispatch") return {ring_bytes(name, given, ranks), static_cast<double>(given)};
-  if (name == "expert_return") return {ring_bytes(name, program.type(op.results[0]).bytes(), ranks), static_cast<double>(given)};
-  return both(ring_bytes(name, given, ranks));
 }
 
 void add_collectives(const Piece& piece, int64_t runs, StepReport& report) {
@@ -105,7 +70,7 @@ void add_collectives(const Piece& piece, int64_t runs, StepReport& report) {
     const BytesSent sent = bytes_sent(program, op);
     report.collectives.push_back({.piece = piece_title(piece),
                                   .op = std::string(op.def->name),
-                                  .axes = axes_of(op),
+                                  .axes = axes_text(op),
                                   .type = to_string(given),
                                   .scope = program.scopes[static_cast<size_t>(op.scope)],
                                   .source = program.sources[static_cast<size_t>(op.source)],
@@ -133,13 +98,6 @@ std::vector<AxisTraffic> traffic_of(const std::vector<PlannedCollective>& collec
 
 }  // namespace
 
-double ring_bytes(std::string_view op, int64_t given, int64_t ranks) {
-  const double bytes = static_cast<double>(given), others = static_cast<double>(ranks - 1);
-  if (op == "all_gather") return bytes * others;
-  const double share = bytes * others / static_cast<double>(ranks);
-  return op == "all_reduce" ? 2 * share : share;
-}
-
 StepReport report_step(const TrainPlanSpec& spec, const Plan& plan) {
   StepReport report;
   report.num_ranks = spec.mesh.size();
@@ -152,7 +110,7 @@ StepReport report_step(const TrainPlanSpec& spec, const Plan& plan) {
   report.model_flops = training_flops(spec.config, static_cast<double>(spec.batch), static_cast<double>(spec.seq));
   const std::vector<int64_t> runs = runs_of_pieces(plan);
   for (size_t i = 0; i < plan.pieces.size(); ++i) {
-    report.executed_flops += flops_of(plan.pieces[i].program) * static_cast<double>(runs[i] * report.num_ranks);
+    report.executed_flops += flops_of(plan.pieces[i].program, plan.expert_rows) * static_cast<double>(runs[i] * report.num_ranks);
     add_collectives(plan.pieces[i], runs[i], report);
   }
   report.traffic = traffic_of(report.collectives);
@@ -168,7 +126,7 @@ std::vector<AxisTraffic> counted_traffic(const Plan& plan, const cpu::Executor& 
       const double bytes = step.bytes_sent / static_cast<double>(std::max<int64_t>(1, step.calls));
       collectives.push_back({.piece = {},
                              .op = std::string(op.def->name),
-                             .axes = axes_of(op),
+                             .axes = axes_text(op),
                              .type = {},
                              .scope = {},
                              .source = {},
@@ -180,11 +138,11 @@ std::vector<AxisTraffic> counted_traffic(const Plan& plan, const cpu::Executor& 
   return traffic_of(collectives);
 }
 
-std::string explain_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const std::string& after) {
+std::string explain_train_step(const TrainPlanSpec& spec, const BackendFacts& backend, const std::string& after) {
   const std::string before = after.starts_with("before ") ? after.substr(7) : "";
   std::string text, previous;
   std::vector<std::string> known{"memory", "collectives"};
-  const Plan plan = plan_train_step(spec, environment, [&](std::string_view pass, const Plan& current) {
+  const Plan plan = plan_train_step(spec, backend, [&](std::string_view pass, const Plan& current) {
     known.emplace_back(pass);
     if (pass == before) text = previous;
     if (pass == after) text = list_programs(current);

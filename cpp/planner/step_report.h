@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "exec/cpu/executor.h"
+#include "planner/memory_timeline.h"
 #include "planner/train_plan.h"
 
 namespace mw {
@@ -23,11 +24,6 @@ struct StepMemory {
   int64_t staging = 0;  // copies held while a checkpoint is saved
 
   int64_t peak() const { return parameters + gradients + optimizer_state + activations + batch + scratch + results + staging; }
-};
-
-struct ScopeBytes {
-  std::string scope;
-  int64_t bytes = 0;
 };
 
 // Equal collectives of one place in the program.
@@ -60,7 +56,7 @@ struct StepReport {
   std::vector<ScopeBytes> activations;  // carried values by scope, layer numbers as `*`; largest first
   ExpertRowsPlanned expert_rows;        // of one rank, where rows travel to the ranks of their experts
   double model_flops = 0;               // docs/flops.md; all ranks
-  double executed_flops = 0;            // what the kernels do, recompute and optimizer included; all ranks
+  double executed_flops = 0;            // what the kernels do, recompute and optimizer included, rows of experts at their mean; all ranks
   std::vector<AxisTraffic> traffic;
   std::vector<PlannedCollective> collectives;
 };
@@ -69,12 +65,11 @@ StepReport report_step(const TrainPlanSpec& spec, const Plan& plan);
 // The same sums of one rank's last run, as it counted them.
 std::vector<AxisTraffic> counted_traffic(const Plan& plan, const cpu::Executor& rank);
 
-// Bytes that each of `ranks` sends when a collective gives `given` bytes per rank and goes around a ring: all_gather (n-1) given,
-// reduce_scatter and all_to_all (n-1)/n given, all_reduce 2 (n-1)/n given.
-double ring_bytes(std::string_view op, int64_t given, int64_t ranks);
-
 // Text of the pieces as they are after a pass ("cut", "partition", ...) or "before PASS"; "collectives" and "memory" list those.
 // UserError for another word, naming the nearest.
-std::string explain_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const std::string& after);
+std::string explain_train_step(const TrainPlanSpec& spec, const BackendFacts& backend, const std::string& after);
+inline std::string explain_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const std::string& after) {
+  return explain_train_step(spec, cpu_backend(environment), after);
+}
 
 }  // namespace mw

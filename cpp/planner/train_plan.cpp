@@ -49,7 +49,11 @@ BackendFacts cpu_backend(const cpu::KernelEnvironment& environment) {
           .has_kernel = cpu::has_kernel};
 }
 
-Plan plan_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const PassObserver& observer) {
+BackendFacts backend_of(const Hardware& hardware, const Mesh& mesh) {
+  return hardware.kernels == "cpu" ? cpu_backend(kernel_environment(mesh)) : BackendFacts{};
+}
+
+Plan plan_train_step(const TrainPlanSpec& spec, const BackendFacts& backend, const PassObserver& observer) {
   check_microbatches(spec.batch, spec.microbatches);
   check_rules(spec.rules, spec.mesh);
   Program forward = trace_loss(spec.config, {.batch = spec.batch / spec.microbatches, .seq = spec.seq, .dtype = spec.dtype}, spec.losses,
@@ -64,7 +68,7 @@ Plan plan_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& en
   options.microbatches = spec.microbatches;
   options.expert_rows_factor = spec.expert_rows_factor;
   options.remat = spec.remat;
-  options.backend = cpu_backend(environment);
+  options.backend = backend;
   options.observer = observer;
   return plan_training(std::move(forward), std::move(update), names, options);
 }

@@ -10,6 +10,7 @@
 #include "models/programs.h"
 #include "optim/optimizer.h"
 #include "passes/pipeline.h"
+#include "planner/hardware.h"
 
 namespace mw {
 
@@ -35,9 +36,15 @@ cpu::KernelEnvironment kernel_environment(const Mesh& mesh, int threads = 0);
 // What passes are told of the CPU's kernels.
 BackendFacts cpu_backend(const cpu::KernelEnvironment& environment);
 
+// What passes are told of a chip's kernels: ours on the CPU; elsewhere every op has one, without workspace.
+BackendFacts backend_of(const Hardware& hardware, const Mesh& mesh);
+
 using PassObserver = std::function<void(std::string_view pass, const Plan& plan)>;
 
 // UserError: sizes that do not divide, naming the nearest that do.
-Plan plan_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const PassObserver& observer = nullptr);
+Plan plan_train_step(const TrainPlanSpec& spec, const BackendFacts& backend, const PassObserver& observer = nullptr);
+inline Plan plan_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const PassObserver& observer = nullptr) {
+  return plan_train_step(spec, cpu_backend(environment), observer);
+}
 
 }  // namespace mw

@@ -2,7 +2,9 @@
 #include <pybind11/stl.h>
 
 #include "bindings.h"
+#include "planner/memory_timeline.h"
 #include "planner/step_report.h"
+#include "planner/step_time.h"
 #include "settings.h"
 
 namespace mw {
@@ -21,15 +23,20 @@ py::dict memory_dict(const StepMemory& m) {
   return d;
 }
 
+py::list scope_bytes_list(const std::vector<ScopeBytes>& scopes) {
+  py::list list;
+  for (const ScopeBytes& s : scopes) list.append(py::dict(py::arg("scope") = s.scope, py::arg("bytes") = s.bytes));
+  return list;
+}
+
 py::dict report_dict(const StepReport& report) {
   py::dict d;
   d["num_ranks"] = report.num_ranks;
   d["num_parameters"] = report.num_parameters;
   d["peak_bytes"] = report.memory.peak();
   d["memory"] = memory_dict(report.memory);
-  py::list activations, collectives;
-  for (const ScopeBytes& a : report.activations) activations.append(py::dict(py::arg("scope") = a.scope, py::arg("bytes") = a.bytes));
-  d["activations"] = activations;
+  py::list collectives;
+  d["activations"] = scope_bytes_list(report.activations);
   d["expert_rows"] = py::dict(py::arg("mean") = report.expert_rows.mean, py::arg("bound") = report.expert_rows.bound,
                               py::arg("worst") = report.expert_rows.worst);
   d["model_flops"] = report.model_flops;
@@ -44,9 +51,73 @@ py::dict report_dict(const StepReport& report) {
   return d;
 }
 
+py::dict piece_time_dict(const PieceTime& time) {
+  py::list spans;
+  for (const TimeSpan& span : time.spans) {
+    spans.append(py::dict(py::arg("scope") = span.scope, py::arg("start") = span.start, py::arg("end") = span.end,
+                          py::arg("transfer_seconds") = span.transfer_seconds));
+  }
+  return py::dict(py::arg("piece") = time.piece, py::arg("runs") = time.runs, py::arg("seconds") = time.seconds,
+                  py::arg("flops_seconds") = time.flops_seconds, py::arg("bytes_seconds") = time.bytes_seconds,
+                  py::arg("transfer_seconds") = time.transfer_seconds, py::arg("exposed_seconds") = time.exposed_seconds,
+                  py::arg("spans") = spans);
+}
+
+py::dict time_dict(const StepTime& time) {
+  py::list pieces;
+  for (const PieceTime& piece : time.pieces) pieces.append(piece_time_dict(piece));
+  return py::dict(py::arg("step_seconds") = time.seconds, py::arg("flops_seconds") = time.flops_seconds,
+                  py::arg("bytes_seconds") = time.bytes_seconds, py::arg("transfer_seconds") = time.transfer_seconds,
+                  py::arg("exposed_seconds") = time.exposed_seconds, py::arg("exposed") = time.exposed, py::arg("scopes") = time.scopes,
+                  py::arg("gathered_ahead_bytes") = time.gathered_ahead, py::arg("pieces") = pieces);
+}
+
+py::dict piece_memory_dict(const PieceMemory& memory) {
+  py::list samples;
+  for (const MemorySample& s : memory.samples) {
+    samples.append(py::dict(py::arg("scope") = s.scope, py::arg("seconds") = s.seconds, py::arg("scratch") = s.scratch,
+                            py::arg("carried") = s.carried));
+  }
+  return py::dict(py::arg("piece") = memory.piece, py::arg("samples") = samples, py::arg("fullest_seconds") = memory.fullest_seconds,
+                  py::arg("fullest") = scope_bytes_list(memory.fullest));
+}
+
+// What is asked of a chip that is not here: the step's time, and memory over it.
+struct ClusterReport {
+  StepReport step;
+  StepTime time;
+  std::vector<PieceMemory> memory;
+};
+
+ClusterReport cluster_report(const TrainPlanSpec& spec, const Hardware& hardware, const EstimateSettings& settings) {
+  const Plan plan = plan_train_step(spec, backend_of(hardware, spec.mesh));
+  ClusterReport report{report_step(spec, plan), time_step(plan, CostModel(hardware, spec.mesh, plan.expert_rows, settings)), {}};
+  for (size_t i = 0; i < plan.pieces.size(); ++i) report.memory.push_back(memory_over_time(plan.pieces[i], report.time.pieces[i]));
+  return report;
+}
+
 }  // namespace
 
 void bind_planner(py::module_& m) {
+  py::class_<Hardware>(m, "Hardware", "A chip and the network between chips: a file of configs/hardware.")
+      .def(py::init([](const std::string& text, const std::string& source) { return parse_hardware(text, source); }), py::arg("text"),
+           py::arg("source"))
+      .def_readonly("name", &Hardware::name)
+      .def_readonly("note", &Hardware::note)
+      .def_readonly("kernels", &Hardware::kernels)
+      .def_readonly("peak_flops", &Hardware::peak_flops)
+      .def_readonly("memory_bytes", &Hardware::memory_bytes)
+      .def_readonly("memory_bandwidth", &Hardware::memory_bandwidth)
+      .def_readonly("flops_efficiency", &Hardware::flops_efficiency)
+      .def_readonly("bandwidth_efficiency", &Hardware::bandwidth_efficiency)
+      .def_property_readonly("network", [](const Hardware& hardware) {
+        py::list levels;
+        for (const NetworkLevel& level : hardware.network) {
+          levels.append(py::dict(py::arg("name") = level.name, py::arg("chips") = level.chips, py::arg("bandwidth") = level.bandwidth,
+                                 py::arg("latency") = level.latency));
+        }
+        return levels;
+      });
   py::class_<TrainPlanSpec>(m, "TrainPlanSpec")
       .def(py::init([](const std::string& config, const std::string& dtype, const std::map<std::string, int64_t>& mesh,
                        const py::object& rules, const py::dict& optimizer, bool decay_embeddings, const std::string& remat,
@@ -70,6 +141,7 @@ void bind_planner(py::module_& m) {
            py::kw_only(), py::arg("config"), py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("optimizer"),
            py::arg("decay_embeddings"), py::arg("remat"), py::arg("microbatches"), py::arg("losses"), py::arg("batch"), py::arg("seq"),
            py::arg("expert_rows_factor"))
+      .def_property_readonly("num_ranks", [](const TrainPlanSpec& spec) { return spec.mesh.size(); })
       .def("report",
            [](const TrainPlanSpec& spec) {
              StepReport report;
@@ -80,11 +152,29 @@ void bind_planner(py::module_& m) {
              return report_dict(report);
            })
       .def(
-          "explain",
-          [](const TrainPlanSpec& spec, const std::string& after) {
-            return explain_train_step(spec, kernel_environment(spec.mesh), after);
+          "report_on",
+          [](const TrainPlanSpec& spec, const Hardware& hardware, bool overlap, const std::string& dot_dtype, double expert_imbalance) {
+            ClusterReport report;
+            {
+              const py::gil_scoped_release unlocked;
+              report = cluster_report(spec, hardware, {overlap, dot_dtype, expert_imbalance});
+            }
+            py::dict d = report_dict(report.step);
+            py::list memory;
+            for (const PieceMemory& piece : report.memory) memory.append(piece_memory_dict(piece));
+            d["memory_over_time"] = memory;
+            d["time"] = time_dict(report.time);
+            return d;
           },
-          py::call_guard<py::gil_scoped_release>());
+          "report, and what the step takes on a chip: its time, and memory over it.", py::arg("hardware"), py::kw_only(),
+          py::arg("overlap"), py::arg("dot_dtype"), py::arg("expert_imbalance"))
+      .def(
+          "explain",
+          [](const TrainPlanSpec& spec, const std::string& after, const std::optional<Hardware>& hardware) {
+            const BackendFacts backend = hardware ? backend_of(*hardware, spec.mesh) : cpu_backend(kernel_environment(spec.mesh));
+            return explain_train_step(spec, backend, after);
+          },
+          py::arg("after"), py::arg("hardware") = py::none(), py::call_guard<py::gil_scoped_release>());
 }
 
 }  // namespace mw

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from meshwright.generator import Generation, Generator
     from meshwright.mesh import Mesh
     from meshwright.model import Model
-    from meshwright.planning import PlanReport, count_parameters, model_costs, plan
+    from meshwright.plan_report import PlanReport
+    from meshwright.planning import count_parameters, model_costs, plan
     from meshwright.program import Program
     from meshwright.tracing import Dim, Spec, Tensor, immediate, scope, tensor, trace
     from meshwright.trainer import Trainer
@@ -74,7 +75,7 @@ _LAZY = {
     "Mesh": "meshwright.mesh",
     "Model": "meshwright.model",
     "NamedArray": "meshwright.arrays",
-    "PlanReport": "meshwright.planning",
+    "PlanReport": "meshwright.plan_report",
     "PrepareReport": "meshwright.data",
     "Program": "meshwright.program",
     "Spec": "meshwright.tracing",

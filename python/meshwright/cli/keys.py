@@ -91,8 +91,8 @@ COMMANDS = {
         Command("evaluate", "loss of a model on a data folder", "meshwright evaluate runs/a data=data/ seq=256", positional="model"),
         Command(
             "plan",
-            "memory, FLOPs and collectives of a training step, without running it",
-            "meshwright plan model=llama3-8b mesh.fsdp=8 seq=8192 batch=8 remat=full",
+            "memory, FLOPs, collectives and, on named hardware, the time of a training step, without running it",
+            "meshwright plan model=llama3-8b mesh.fsdp=8 seq=8192 batch=8 remat=full hardware=h100",
             positional="model",
         ),
         Command("models", "the models whose configurations come with Meshwright", "meshwright models llama", positional="filter"),
@@ -251,6 +251,27 @@ KEYS = (
         low=1,
         changes_result=False,
     ),
+    # The cluster that a plan is for
+    Key(
+        "hardware",
+        PATH,
+        None,
+        "chip that every rank is: a name from configs/hardware or a JSON file; none: memory and traffic alone, with the CPU's kernels",
+        ("plan",),
+        optional=True,
+    ),
+    Key("chips", INTEGER, None, "how many chips there are; none: as many as the mesh has ranks", ("plan",), low=1, optional=True),
+    Key("overlap", BOOLEAN, None, "transfers run beside compute; none: except on hardware=cpu", ("plan",), optional=True),
+    Key(
+        "dot_dtype",
+        TEXT,
+        None,
+        "dtype at whose peak the matrix products of bfloat16 weights run; none: their own",
+        ("plan",),
+        choices=("float8",),
+        optional=True,
+    ),
+    Key("expert_imbalance", NUMBER, 1.0, "rows of experts of the busiest rank, over the mean", ("plan",), low=1),
     Key("threads", INTEGER, None, "CPU threads; none: all", ("bench", "doctor"), low=1, optional=True, changes_result=False),
     # While it runs
     Key("log_every", INTEGER, 10, "steps between rows of metrics", _TRAIN, low=1, changes_result=False),

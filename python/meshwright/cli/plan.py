@@ -24,6 +24,11 @@ def run(config: Config) -> None:
         gradient_accumulation=config["gradient_accumulation"],
         losses=make_losses(config),
         expert_rows_factor=config["expert_rows_factor"],
+        hardware=config["hardware"],
+        chips=config["chips"],
+        overlap=config["overlap"],
+        dot_dtype=config["dot_dtype"],
+        expert_imbalance=config["expert_imbalance"],
     )
     if config["explain"] is not None:
         print(report.explain(after=config["explain"]))

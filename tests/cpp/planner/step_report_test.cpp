@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "config/model_lookup.h"
 #include "passes/explain.h"
+#include "planner/op_work.h"
 #include "runner.h"
 
 namespace mw {

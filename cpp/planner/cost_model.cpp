@@ -1,0 +1,107 @@
+#include "planner/cost_model.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+
+#include "base/error.h"
+
+namespace mw {
+namespace {
+
+constexpr std::array<std::string_view, 3> kWeightProducts{"dot", "grouped_dot", "grouped_dot_weights"};
+constexpr std::array<std::string_view, 6> kOtherProducts{"attention",     "attention_gradient",     "cached_attention",
+                                                         "cross_entropy", "cross_entropy_gradient", "cross_entropy_with_gradients"};
+
+template <size_t N>
+bool is_among(const std::array<std::string_view, N>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+std::string peak_name(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF16 ? "bfloat16" : "float32"; }
+
+// Steps of a collective between `groups` that forward to each other as a tree.
+double steps(int64_t groups) { return static_cast<double>(std::bit_width(static_cast<uint64_t>(groups - 1))); }
+
+bool sends_rows(std::string_view op) { return op == "all_to_all" || op == "expert_dispatch" || op == "expert_return"; }
+
+}  // namespace
+
+CostModel::CostModel(const Hardware& hardware, const Mesh& mesh, const ExpertRowsPlanned& rows, EstimateSettings settings)
+    : hardware_(hardware), mesh_(mesh), rows_(rows), settings_(std::move(settings)) {
+  if (!settings_.dot_dtype.empty()) hardware_.peak(settings_.dot_dtype);
+  if (!(settings_.expert_imbalance >= 1))
+    throw UserError(
+        concat_text("expert_imbalance is ", settings_.expert_imbalance, "; expected at least 1, the busiest rank over the mean"));
+}
+
+ComputeTime CostModel::compute(const Program& program, const Op& op) const {
+  if (op.def->view) return {};
+  const Cost cost = usual_cost(program, op, rows_);
+  const double load = share_of_expert_rows(program, op, rows_) == 1 ? 1 : settings_.expert_imbalance;
+  ComputeTime time{.seconds = load * cost.bytes / (hardware_.memory_bandwidth * hardware_.bandwidth_efficiency)};
+  const bool of_weights = is_among(kWeightProducts, op.def->name);
+  if (!of_weights && !is_among(kOtherProducts, op.def->name)) return time;
+  const DType dtype = program.type(op.operands[0]).dtype;
+  const bool narrowed = of_weights && dtype == DType::kBF16 && !settings_.dot_dtype.empty();
+  const double rate = hardware_.peak(narrowed ? settings_.dot_dtype : peak_name(dtype)) * hardware_.flops_efficiency;
+  if (const double seconds = load * cost.flops / rate; seconds > time.seconds) time = {seconds, true};
+  return time;
+}
+
+int64_t CostModel::rank_stride(const AxisPart& part) const {
+  int64_t stride = part.stride;
+  bool inside = false;
+  for (const std::string& axis : Mesh::axis_names()) {
+    if (inside) stride *= mesh_.size_of(axis);
+    inside = inside || axis == part.axis;
+  }
+  return stride;
+}
+
+int64_t CostModel::members_within(const Op& op, int64_t chips) const {
+  int64_t members = 1;
+  for (const std::string& name : op.attributes.names("axes")) {
+    const AxisPart part = parse_axis_part(name);
+    members *= chips == 0 ? part.size : std::clamp<int64_t>(chips / rank_stride(part), 1, part.size);
+  }
+  return members;
+}
+
+// Each inner domain of m of the n ranks takes in what the others hold, on the links of all its m ranks at once; the levels work side by
+// side.
+TransferTime CostModel::transfer(const Program& program, const Op& op) const {
+  const int64_t ranks = ranks_of(op);
+  const double n = static_cast<double>(ranks), sent = bytes_sent(program, op).usual;
+  const bool rows = sends_rows(op.def->name);
+  const double load = op.def->name.starts_with("expert_") ? settings_.expert_imbalance : 1;
+  // Of a ring: bytes that every rank has sent are 1 - 1/n of the whole.
+  const double whole = ranks > 1 ? load * sent / (1 - 1 / n) : 0;
+  TransferTime time;
+  double latency = 0;
+  int64_t inner = 1;
+  for (size_t i = 0; i < hardware_.network.size(); ++i) {
+    const NetworkLevel& level = hardware_.network[i];
+    const int64_t outer = members_within(op, level.chips);
+    if (outer > inner) {
+      const double m = static_cast<double>(inner), k = static_cast<double>(outer);
+      const double bytes = rows ? whole * (k - m) / n : whole * (1 - m / k) / m;
+      time.seconds = std::max(time.seconds, bytes / bandwidth(level));
+      time.level = static_cast<int>(i);
+      latency += steps(outer / inner) * level.latency;
+    }
+    inner = outer;
+  }
+  time.seconds += latency;
+  return time;
+}
+
+TransferTime CostModel::send(double bytes, int64_t stride) const {
+  for (size_t i = 0; i < hardware_.network.size(); ++i) {
+    const NetworkLevel& level = hardware_.network[i];
+    if (level.chips == 0 || stride < level.chips) return {bytes / bandwidth(level) + level.latency, static_cast<int>(i)};
+  }
+  throw InternalError("the outermost level of a network joins everything");
+}
+
+}  // namespace mw
