@@ -1,6 +1,6 @@
 // A mixture of experts against the dense product: how much a dropless layer's forward and backward cost beyond its useful FLOPs at the rate
 // of dense GEMMs of the same run, op by op, and the rate of grouped products at 512 and 64 rows per expert.
-//   bench_moe [threads] [isa]
+//   bench_moe [threads] [isa] [small|large]
 #include "layers/moe.h"
 
 #include <cstdio>
@@ -143,7 +143,7 @@ void run_grouped_products(const Layer& l, int64_t per_expert, DType type, Isa is
   std::printf("  %4ld rows per expert:", per_expert);
   const double flops = 2.0 * rows * n * k;
   const auto report = [&](const char* name, const auto& product) {
-    const GroupedPlan plan = plan_grouped(product, isa);
+    const GroupedPlan plan = plan_grouped(product, isa, pool.threads());
     const auto workspace = bench::buffer(plan.workspace_bytes);
     const double seconds = bench::best_seconds(pool, 12, [&] { run_grouped(product, plan, groups.data(), workspace.get(), pool); });
     std::printf("  %2s %6.1f GFLOP/s, %5.1f %% of dense", name, flops / seconds / 1e9, 100 * flops / seconds / rate);
@@ -164,6 +164,7 @@ int main(int argc, char** argv) {
   for (const DType type : {DType::kF32, DType::kBF16}) {
     std::printf("%s, %s, %d threads\n", dtype_name(type).data(), isa_name(isa).data(), pool.threads());
     for (const Layer& layer : layers) {
+      if (argc > 3 && (std::string(argv[3]) == "small") != (&layer == layers)) continue;
       const double rate = run_layer(layer, type, isa, pool);
       for (const int64_t rows : {512, 64}) run_grouped_products(layer, rows, type, isa, pool, rate);
     }

@@ -46,9 +46,17 @@ size_t expert_of(const ReferenceContext& context, size_t row, int64_t experts) {
   return static_cast<size_t>(expert);
 }
 
-// ---- grouped_dot {contract}: x, w, row_experts ----
+bool expect_accumulator(const Signature& signature) {
+  const bool accumulates = signature.attributes->flag_or("accumulate", false);
+  if (signature.operands.size() != (accumulates ? 4 : 3))
+    throw UserError("it has " + std::to_string(signature.operands.size()) + " operands; expected " + (accumulates ? "4" : "3"));
+  return accumulates;
+}
+
+// ---- grouped_dot {contract[, accumulate]}: x, w, row_experts[, accumulator] ----
 
 std::vector<Type> infer(const Signature& signature) {
+  const bool accumulates = expect_accumulator(signature);
   const Type &x = signature.operand(0), &w = signature.operand(1);
   const std::vector<std::string> contract = signature.attributes->names("contract");
   check_floats("x", x, "w", w);
@@ -68,6 +76,8 @@ std::vector<Type> infer(const Signature& signature) {
     if (!contains(contract, dim.name)) y.dims.push_back(dim);
   }
   check_dims(y.dims);
+  if (accumulates && signature.operand(3) != y)
+    throw UserError("the accumulator is " + to_string(signature.operand(3)) + " but the product " + to_string(y));
   return {y};
 }
 
@@ -116,6 +126,7 @@ size_t inner_elements(const Type& type) { return static_cast<size_t>(type.elemen
 void reference(const ReferenceContext& context) {
   const HostArray &x = context.operand(0), &w = context.operand(1);
   HostArray& y = context.result(0);
+  if (context.operands.size() > 3) y.data = context.operand(3).data;
   std::vector<Dim> loops(y.type.dims.begin() + 1, y.type.dims.end());
   loops.insert(loops.end(), x.type.dims.begin() + 1, x.type.dims.end());
   for (size_t row = 0; row < context.operand(2).data.size(); ++row) {
@@ -131,9 +142,7 @@ void reference(const ReferenceContext& context) {
 // ---- grouped_dot_weights {type[, accumulate]}: x, dy, row_experts[, accumulator] ----
 
 std::vector<Type> infer_weights(const Signature& signature) {
-  const bool accumulates = signature.attributes->flag_or("accumulate", false);
-  if (signature.operands.size() != (accumulates ? 4 : 3))
-    throw UserError("it has " + std::to_string(signature.operands.size()) + " operands; expected " + (accumulates ? "4" : "3"));
+  const bool accumulates = expect_accumulator(signature);
   const Type &x = signature.operand(0), &dy = signature.operand(1);
   const Type type = parse_type(signature.attributes->text("type"));
   check_floats("x", x, "dy", dy);
@@ -185,13 +194,14 @@ const std::array<OpDef, 2> kDefs{
         .name = "grouped_dot",
         .doc =
             "y[r] = x[r] times the weight of the expert of row r, summed over the contracted dims; rows are sorted by expert, and how many "
-            "each has is known only at run time. Rows at the end whose expert is the number of experts are of none and give zeros",
-        .num_operands = 3,
+            "each has is known only at run time. Rows at the end whose expert is the number of experts are of none and give zeros. With "
+            "`accumulate`, a fourth operand is added, which the result may overwrite.",
         .infer = infer,
         .role = role,
         .gradient = gradient,
         .cost = cost,
-        .reference = reference},
+        .reference = reference,
+        .in_place = {3, -1, -1, -1}},
     OpDef{.name = "grouped_dot_weights",
           .doc = "Of each expert the sum of x[r] dy[r] over its rows: the gradient of the weights of grouped_dot. With `accumulate`, a "
                  "fourth operand is added, which the result may overwrite.",

@@ -40,23 +40,39 @@ std::unordered_set<ValueId> written_states(const Program& program) {
 // It may write its result over one operand more than it has: the accumulator.
 bool takes_accumulator(const Op& op) { return op.def->in_place[0] == static_cast<int64_t>(op.operands.size()); }
 
+struct AccumulatingDot {
+  int32_t product;
+  ValueId accumulator;
+};
+
 void fuse_accumulation(Program& program) {
   const auto users = users_of(program);
   const auto written = written_states(program);
-  std::unordered_map<int32_t, int32_t> dot_of_add;
-  std::unordered_set<int32_t> absorbed;
   std::unordered_set<ValueId> outputs;
   for (const ProgramOutput& output : program.outputs) outputs.insert(output.value);
+  const auto producer_of = [&](ValueId id) { return program.values[static_cast<size_t>(id)].producer; };
+  // A written state, or a value made in front of the product that nobody reads behind the sum.
+  const auto may_be_overwritten = [&](ValueId id, int32_t add, int32_t product) {
+    if (written.count(id)) return true;
+    // Of gradients alone: which values of the forward are read again is a matter of rematerialisation, and may not change their bits.
+    const bool of_gradients = program.passes[static_cast<size_t>(program.ops[static_cast<size_t>(add)].pass)] == "differentiate";
+    return of_gradients && producer_of(id) >= 0 && producer_of(id) < product && users[static_cast<size_t>(id)].back() == add &&
+           !outputs.count(id);
+  };
+  std::unordered_map<int32_t, AccumulatingDot> dot_of_add;
+  std::unordered_set<int32_t> absorbed;
   for (size_t i = 0; i < program.ops.size(); ++i) {
     const Op& op = program.ops[i];
-    if (op.def->name != "add" || !written.count(op.operands[0])) continue;
-    const int32_t producer = program.values[static_cast<size_t>(op.operands[1])].producer;
-    if (producer < 0 || !takes_accumulator(program.ops[static_cast<size_t>(producer)]) ||
-        users[static_cast<size_t>(op.operands[1])].size() != 1 || outputs.count(op.operands[1]))
-      continue;
-    if (program.type(op.operands[0]) != program.type(op.operands[1])) continue;
-    dot_of_add[static_cast<int32_t>(i)] = producer;
-    absorbed.insert(producer);
+    if (op.def->name != "add" || program.type(op.operands[0]) != program.type(op.operands[1])) continue;
+    for (const auto& [accumulator, product] : {std::pair{op.operands[0], op.operands[1]}, std::pair{op.operands[1], op.operands[0]}}) {
+      const int32_t producer = producer_of(product), add = static_cast<int32_t>(i);
+      if (producer < 0 || !takes_accumulator(program.ops[static_cast<size_t>(producer)]) ||
+          users[static_cast<size_t>(product)].size() != 1 || outputs.count(product) || !may_be_overwritten(accumulator, add, producer))
+        continue;
+      dot_of_add[add] = {producer, accumulator};
+      absorbed.insert(producer);
+      break;
+    }
   }
   if (dot_of_add.empty()) return;
   Builder builder(program.name);
@@ -70,12 +86,12 @@ void fuse_accumulation(Program& program) {
       copier.copy(op);
       continue;
     }
-    const Op& product = program.ops[static_cast<size_t>(at->second)];
+    const Op& product = program.ops[static_cast<size_t>(at->second.product)];
     copier.follow(product);
     Attributes attributes = product.attributes;
     attributes.set("accumulate", true);
     std::vector<Tensor> operands = copier.operands(product);
-    operands.push_back(copier[op.operands[0]]);
+    operands.push_back(copier[at->second.accumulator]);
     copier.map(op.results[0], builder.append1(*product.def, operands, std::move(attributes), Source()));
   }
   copier.copy_outputs();

@@ -10,9 +10,12 @@
 namespace mw {
 namespace {
 
-constexpr int64_t kMostTileRows = 128;
-constexpr int64_t kPackRows = 64;    // lanes of the row operand in one packing tile of GroupedOuter
-constexpr int64_t kPackWords = 512;  // words of a panel in one packing tile of GroupedGemm
+constexpr int64_t kLeastTileRows = 128;
+constexpr int64_t kMostTileRows = 512;  // so many share what a tile packs
+constexpr int64_t kStripRows = 128;     // rows of GroupedOuter's result packed at a time
+constexpr int64_t kMostTilePanels = 8;  // as many as stay in the second-level cache
+constexpr int64_t kTilesPerThread = 4;
+constexpr int64_t kMostBlockWords = 3 * kBlockWords / 2;
 
 bool is_bf16(DType type) { return type == DType::kBF16; }
 
@@ -20,12 +23,11 @@ Word word_of(DType a, DType b, Isa isa) {
   return is_bf16(a) && is_bf16(b) && gemm_kernels(isa).has_bf16_pairs ? Word::kBf16Pair : Word::kF32;
 }
 
-// Panels of one tile: as many as stay in the second-level cache.
-int64_t panels_per_tile(int64_t n, int64_t words) {
-  const int64_t count = std::max<int64_t>(1, Panels(n).count());
-  const int64_t most = std::clamp<int64_t>(4 * kBlockWords / std::clamp<int64_t>(words, 1, kBlockWords), 1, 8);
-  return ceil_div(count, ceil_div(count, std::min(most, count)));
-}
+// Lanes of one tile: whole panels, nearly equal.
+int64_t lanes_per_tile(int64_t n) { return round_up(ceil_div(n, ceil_div(n, kMostTilePanels * kPanelLanes)), kPanelLanes); }
+
+// The contraction is taken in blocks of at most about kBlockWords, nearly equal.
+int64_t block_words(int64_t words) { return ceil_div(words, std::max<int64_t>(1, (words + kBlockWords / 2) / kBlockWords)); }
 
 // The rows of each group, and the groups by falling number of rows, which is the order of the tiles. Rows of group `groups`, the last ones,
 // are of none. Lies in the workspace.
@@ -70,20 +72,90 @@ class RowGroups {
   int64_t *start_, *order_, *before_;
 };
 
-// The rows of one tile of a group: nearly equal, a multiple of 8, at most 128.
-int64_t row_tiles(int64_t rows) { return ceil_div(rows, kMostTileRows); }
-int64_t tile_rows(int64_t rows) { return round_up(ceil_div(rows, row_tiles(rows)), kTileRows); }
+// Nearly equal parts of at most `most` rows, each a multiple of 8.
+int64_t rows_per_tile(int64_t rows, int64_t most) { return round_up(ceil_div(rows, ceil_div(rows, most)), kTileRows); }
 
-// C (f32 or bf16) (+)= the product over the range of one tile.
-void multiply_tile(const GemmKernels& kernels, Word word, const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range,
-                   void* c, DType type, int64_t c_row, bool accumulate) {
-  const auto multiply = multiply_function(kernels, word);
-  if (type == DType::kF32)
-    return multiply_into(multiply, kernels.store_f32, panels, a, b, range, static_cast<float*>(c), c_row, accumulate);
-  multiply_with_epilogue(multiply, panels, a, b, range, [&](const float* tile, int64_t row, int rows, int64_t lane, int lanes) {
-    for (int r = 0; r < rows; ++r)
-      kernels.store_bf16(static_cast<uint16_t*>(c) + (row + r) * c_row + lane, tile + r * kPanelLanes, lanes, 1.0f, accumulate);
-  });
+// The most rows of a tile: fewer where the threads would not have enough tiles, which `count(rows)` tells.
+template <typename Count>
+int64_t most_tile_rows(const ThreadPool& pool, Count&& count) {
+  int64_t most = kMostTileRows;
+  while (most > kLeastTileRows && count(most) < kTilesPerThread * pool.threads()) most /= 2;
+  return most;
+}
+
+// The part of a group's result that one tile computes, and the block of the contraction it is at.
+struct Part {
+  int64_t row, rows, lane, lanes;
+};
+struct Block {
+  int64_t word, words;
+  bool last;
+};
+
+// C (f32 or bf16) (+)= the sum over blocks of the contraction; of bf16 the sum of several blocks stands in `sums` until it is whole.
+class PartResult {
+ public:
+  PartResult(const GemmKernels& kernels, Word word, char* c, DType type, int64_t c_row, bool accumulate, const Part& part, float* sums)
+      : kernels_(kernels),
+        multiply_(multiply_function(kernels, word)),
+        c_(c),
+        type_(type),
+        c_row_(c_row),
+        accumulate_(accumulate),
+        panels_(part.lanes),
+        sums_(sums) {}
+
+  const Panels& panels() const { return panels_; }
+
+  // Rows [row, row + rows) of the part; a and b begin at those rows, at the part's first lane and at the block.
+  void add(const RowOperand& a, const LaneOperand& b, int64_t row, int64_t rows, const Block& block) const {
+    const TileRange range{0, rows, 0, panels_.count()};
+    const bool first = block.word == 0;
+    if (type_ == DType::kF32) {
+      float* const c = reinterpret_cast<float*>(c_) + row * c_row_;
+      multiply_into(multiply_, kernels_.store_f32, panels_, a, b, range, c, c_row_, accumulate_ || !first);
+    } else if (first && block.last) {
+      multiply_with_epilogue(multiply_, panels_, a, b, range, [&](const float* tile, int64_t at, int count, int64_t lane, int lanes) {
+        for (int r = 0; r < count; ++r) store(tile + r * kPanelLanes, row + at + r, lane, lanes);
+      });
+    } else {
+      const int64_t width = panels_.padded();
+      multiply_into(multiply_, kernels_.store_f32, panels_, a, b, range, sums_ + row * width, width, !first);
+      const int64_t lanes = panels_.start(panels_.count() - 1) + panels_.lanes(panels_.count() - 1);
+      for (int64_t r = row; block.last && r < row + rows; ++r) store(sums_ + r * width, r, 0, lanes);
+    }
+  }
+
+ private:
+  void store(const float* sums, int64_t row, int64_t lane, int64_t lanes) const {
+    kernels_.store_bf16(reinterpret_cast<uint16_t*>(c_) + row * c_row_ + lane, sums, lanes, 1.0f, accumulate_);
+  }
+
+  const GemmKernels& kernels_;
+  MultiplyFunction multiply_;
+  char* c_;  // the part's first row and lane
+  DType type_;
+  int64_t c_row_;
+  bool accumulate_;
+  Panels panels_;
+  float* sums_;
+};
+
+// The memory of one worker: panels, strips and sums of the tile it is at.
+struct Scratch {
+  char *panels, *strips;
+  float* sums;
+
+  Scratch(const GroupedPlan& plan, void* workspace, int worker)
+      : panels(static_cast<char*>(workspace) + plan.scratch_at + worker * plan.scratch_bytes()),
+        strips(panels + plan.panel_bytes),
+        sums(reinterpret_cast<float*>(strips + plan.strip_bytes)) {}
+};
+
+template <typename Body>
+void for_each_block(int64_t words, Body&& body) {
+  const int64_t step = block_words(words);
+  for (int64_t word = 0; word < words; word += step) body(Block{word, std::min(step, words - word), word + step >= words});
 }
 
 void widen(ThreadPool& pool, const void* from, float* to, int64_t count) {
@@ -114,148 +186,128 @@ GroupedOuter rows_contiguous(const GroupedOuter& g) {
   return s;
 }
 
-// The words of a group's rows.
-int64_t words_of_rows(int64_t rows, Word word) { return ceil_div(rows, elements_per_word(word)); }
+struct Range {
+  int64_t start, count;
+};
 
-struct OuterPacking {
-  const GroupedOuter& g;
-  const GroupedPlan& plan;
-  const GemmKernels& kernels;
-  const Panels& panels;
-  const RowGroups& groups;
-  char* workspace;
-
-  int64_t a_chunks() const { return plan.pack_a ? ceil_div(g.m, kPackRows) : 0; }
-  int64_t b_chunks() const { return plan.pack_b ? panels.count() : 0; }
-  char* a_of(int64_t place) const { return workspace + plan.a_at + groups.before(place) * round_up(g.m, kTileRows) * 4; }
-  char* b_of(int64_t place) const { return workspace + plan.b_at + groups.before(place) * panels.padded() * 4; }
-
-  void run(int64_t tile) const {
-    const int64_t chunks = a_chunks() + b_chunks(), place = tile / chunks, chunk = tile % chunks;
-    chunk < a_chunks() ? pack_a(place, chunk) : pack_b(place, chunk - a_chunks());
-  }
-  void pack_a(int64_t place, int64_t chunk) const {
-    const int64_t group = groups.group(place), rows = groups.rows_of(group), words = words_of_rows(rows, plan.word);
-    const int64_t per_word = elements_per_word(plan.word), end = std::min(g.m, (chunk + 1) * kPackRows);
-    const auto pack = pack_function(kernels, is_bf16(g.a.type), plan.word);
-    constexpr int64_t kStep = 128;  // words at a time: the cache lines that neighbouring strips share stay near
-    for (int64_t w = 0; w < words; w += kStep) {
-      const int64_t depth = std::min(rows, (w + kStep) * per_word) - w * per_word;
-      for (int64_t m = chunk * kPackRows; m < end; m += kTileRows) {
-        pack({.panel = a_of(place) + (m * words + w * kTileRows) * 4,
-              .width = kTileRows,
-              .lanes = static_cast<int>(std::min<int64_t>(kTileRows, end - m)),
-              .depth = depth,
-              .source = at(g.a.data, (groups.start(group) + w * per_word) * g.a.row + m, g.a.type),
-              .depth_stride = g.a.row,
-              .lane_stride = 1});
-      }
+// Lanes `m` of `depth` as strips.
+void pack_strips(void (*pack)(const PackArgs&), const MatrixIn& a, Range depth, Range m, int64_t words, Word word, char* strips) {
+  constexpr int64_t kStep = 128;  // words at a time: the cache lines that neighbouring strips share stay near
+  const int64_t per_word = elements_per_word(word);
+  for (int64_t w = 0; w < words; w += kStep) {
+    for (int64_t row = 0; row < m.count; row += kTileRows) {
+      pack({.panel = strips + (row * words + w * kTileRows) * 4,
+            .width = kTileRows,
+            .lanes = static_cast<int>(std::min<int64_t>(kTileRows, m.count - row)),
+            .depth = std::min(depth.count, (w + kStep) * per_word) - w * per_word,
+            .source = at(a.data, (depth.start + w * per_word) * a.row + m.start + row, a.type),
+            .depth_stride = a.row,
+            .lane_stride = 1});
     }
   }
-  void pack_b(int64_t place, int64_t panel) const {
-    const int64_t group = groups.group(place), rows = groups.rows_of(group), words = words_of_rows(rows, plan.word);
-    pack_function(kernels, is_bf16(g.b.type),
-                  plan.word)({.panel = b_of(place) + panels.start(panel) * words * 4,
-                              .width = panels.width(panel),
-                              .lanes = panels.lanes(panel),
-                              .depth = rows,
-                              .source = at(g.b.data, groups.start(group) * g.b.row + panels.start(panel), g.b.type),
-                              .depth_stride = g.b.row,
-                              .lane_stride = 1});
+}
+
+// The lanes of a part as panels.
+void pack_panels(void (*pack)(const PackArgs&), const Panels& panels, const char* source, const MatrixIn& b, int64_t depth, int64_t words,
+                 char* to) {
+  for (int64_t panel = 0; panel < panels.count(); ++panel) {
+    const int64_t lane = panels.start(panel);
+    pack({.panel = to + lane * words * 4,
+          .width = panels.width(panel),
+          .lanes = panels.lanes(panel),
+          .depth = depth,
+          .source = at(source, lane * b.col, b.type),
+          .depth_stride = b.row,
+          .lane_stride = b.col});
   }
-  RowOperand rows(int64_t place) const {
-    const int64_t group = groups.group(place);
-    if (plan.pack_a) return RowOperand::strips(a_of(place), words_of_rows(groups.rows_of(group), plan.word));
-    return {.data = at(g.a.data, groups.start(group) * g.a.row, g.a.type), .row_bytes = 4, .step_bytes = g.a.row * 4};
-  }
-  LaneOperand lanes(int64_t place) const {
-    const int64_t group = groups.group(place), words = words_of_rows(groups.rows_of(group), plan.word);
-    if (plan.pack_b) return {.data = b_of(place), .words = words};
-    return {.data = at(g.b.data, groups.start(group) * g.b.row, g.b.type), .words = words, .step_bytes = g.b.row * 4};
-  }
-};
+}
 
 }  // namespace
 
-GroupedPlan plan_grouped(const GroupedGemm& g, Isa isa) {
+GroupedPlan plan_grouped(const GroupedGemm& g, Isa isa, int threads) {
   MW_CHECK(g.x.col == 1 && g.y.col == 1, "the rows of a grouped product lie one behind the other");
   GroupedPlan plan{};
   plan.isa = isa;
   plan.word = word_of(g.x.type, g.w.type, isa);
   plan.widen_rows = plan.word == Word::kF32 && is_bf16(g.x.type);
   plan.pack_b = plan.word != Word::kF32 || is_bf16(g.w.type) || g.w.col != 1 || g.n % 16 != 0;
-  const int64_t words = ceil_div(g.k, elements_per_word(plan.word)), most_used = std::min(g.groups, g.rows);
-  plan.tile_panels = panels_per_tile(g.n, words);
-  plan.a_at = RowGroups::bytes(g.groups);
-  plan.b_at = plan.a_at + (plan.widen_rows ? round_up(g.rows * g.k * 4, 64) : 0);
-  plan.workspace_bytes = plan.b_at + (plan.pack_b ? most_used * Panels(g.n).padded() * words * 4 : 0);
+  const int64_t words = ceil_div(g.k, elements_per_word(plan.word));
+  plan.tile_lanes = lanes_per_tile(g.n);
+  plan.rows_at = RowGroups::bytes(g.groups);
+  plan.scratch_at = plan.rows_at + (plan.widen_rows ? round_up(g.rows * g.k * 4, 64) : 0);
+  if (plan.pack_b) plan.panel_bytes = plan.tile_lanes * block_words(words) * 4;
+  if (is_bf16(g.y.type) && block_words(words) < words) plan.sum_bytes = std::min(g.rows, kMostTileRows) * plan.tile_lanes * 4;
+  plan.workspace_bytes = plan.scratch_at + threads * plan.scratch_bytes();
   return plan;
 }
 
 void run_grouped(const GroupedGemm& g, const GroupedPlan& plan, const int32_t* row_groups, void* workspace, ThreadPool& pool) {
   if (g.rows == 0 || g.n == 0) return;
-  if (g.k == 0) return zero(g.y.data, g.rows, g.n, g.y.row, g.y.type);
   RowGroups groups(workspace, row_groups, g.rows, g.groups);
-  zero(at(g.y.data, groups.rows() * g.y.row, g.y.type), g.rows - groups.rows(), g.n, g.y.row, g.y.type);
+  const int64_t empty = g.k == 0 ? 0 : groups.rows();  // the first row without a product
+  if (!g.accumulate) zero(at(g.y.data, empty * g.y.row, g.y.type), g.rows - empty, g.n, g.y.row, g.y.type);
+  if (g.k == 0) return;
   const GemmKernels& kernels = gemm_kernels(plan.isa);
-  const Panels panels(g.n);
-  const int64_t per_word = elements_per_word(plan.word), words = ceil_div(g.k, per_word), copy_bytes = panels.padded() * words * 4;
-  char* const base = static_cast<char*>(workspace);
+  const int64_t per_word = elements_per_word(plan.word), words = ceil_div(g.k, per_word);
+  float* const widened = reinterpret_cast<float*>(static_cast<char*>(workspace) + plan.rows_at);
   if (plan.widen_rows) {
     MW_CHECK(g.x.row == g.k, "rows with gaps cannot be widened");
-    widen(pool, g.x.data, reinterpret_cast<float*>(base + plan.a_at), g.rows * g.k);
+    widen(pool, g.x.data, widened, g.rows * g.k);
   }
-  if (plan.pack_b) {  // the weights of the groups that have rows, once for all their tiles
-    const int64_t parts = ceil_div(words, kPackWords);
-    pool.run(groups.used() * panels.count() * parts, [&](int64_t tile, int) {
-      const int64_t word = tile % parts * kPackWords, panel = tile / parts % panels.count(), place = tile / parts / panels.count();
-      const int64_t start = panels.start(panel);
-      pack_function(kernels, is_bf16(g.w.type), plan.word)(
-          {.panel = base + plan.b_at + place * copy_bytes + (start * words + word * panels.width(panel)) * 4,
-           .width = panels.width(panel),
-           .lanes = panels.lanes(panel),
-           .depth = std::min(g.k, (word + kPackWords) * per_word) - word * per_word,
-           .source = at(g.w.data, groups.group(place) * g.w.batch + word * per_word * g.w.row + start * g.w.col, g.w.type),
-           .depth_stride = g.w.row,
-           .lane_stride = g.w.col});
-    });
-  }
-  const int64_t panel_tiles = ceil_div(panels.count(), plan.tile_panels);
-  const int64_t tiles = groups.lay_out([&](int64_t group) { return row_tiles(groups.rows_of(group)) * panel_tiles; });
-  pool.run(tiles, [&](int64_t tile, int) {
+  const auto pack = pack_function(kernels, is_bf16(g.w.type), plan.word);
+  const int64_t lane_tiles = ceil_div(g.n, plan.tile_lanes);
+  const auto lay_out = [&](int64_t most) {
+    return groups.lay_out([&](int64_t group) { return ceil_div(groups.rows_of(group), most) * lane_tiles; });
+  };
+  const int64_t most = most_tile_rows(pool, lay_out), tiles = lay_out(most);
+  pool.run(tiles, [&](int64_t tile, int worker) {
     const int64_t place = groups.place_of(tile), group = groups.group(place), rows = groups.rows_of(group);
-    const int64_t index = tile - groups.before(place), tall = tile_rows(rows);
-    const int64_t row = index % row_tiles(rows) * tall, panel = index / row_tiles(rows) * plan.tile_panels;
-    const int64_t first = groups.start(group);
-    const RowOperand a = plan.widen_rows ? RowOperand{.data = base + plan.a_at + first * g.k * 4, .row_bytes = g.k * 4, .step_bytes = 4}
-                                         : RowOperand{.data = at(g.x.data, first * g.x.row, g.x.type),
-                                                      .row_bytes = g.x.row * dtype_bytes(g.x.type),
-                                                      .step_bytes = 4,
-                                                      .half_word = g.k % per_word != 0};
-    const LaneOperand b = plan.pack_b
-                              ? LaneOperand{.data = base + plan.b_at + place * copy_bytes, .words = words}
-                              : LaneOperand{.data = at(g.w.data, group * g.w.batch, g.w.type), .words = words, .step_bytes = g.w.row * 4};
-    multiply_tile(kernels, plan.word, panels, a, b,
-                  {row, std::min(rows, row + tall), panel, std::min(panels.count(), panel + plan.tile_panels)},
-                  at(g.y.data, first * g.y.row, g.y.type), g.y.type, g.y.row, false);
+    const int64_t index = tile - groups.before(place), row_tiles = ceil_div(rows, most), tall = rows_per_tile(rows, most);
+    Part part{.row = index % row_tiles * tall, .rows = 0, .lane = index / row_tiles * plan.tile_lanes, .lanes = 0};
+    part.rows = std::min(rows - part.row, tall), part.lanes = std::min(g.n - part.lane, plan.tile_lanes);
+    if (part.rows <= 0) return;
+    const int64_t row = groups.start(group) + part.row;
+    const Scratch scratch(plan, workspace, worker);
+    const PartResult result(kernels, plan.word, at(g.y.data, row * g.y.row + part.lane, g.y.type), g.y.type, g.y.row, g.accumulate, part,
+                            scratch.sums);
+    const char* const w = at(g.w.data, group * g.w.batch + part.lane * g.w.col, g.w.type);
+    for_each_block(words, [&](const Block& block) {
+      const int64_t depth = block.word * per_word;
+      LaneOperand b{.data = w + block.word * g.w.row * 4, .words = block.words, .step_bytes = g.w.row * 4};
+      if (plan.pack_b) {
+        pack_panels(pack, result.panels(), at(w, depth * g.w.row, g.w.type), g.w, std::min(g.k - depth, block.words * per_word),
+                    block.words, scratch.panels);
+        b = {.data = scratch.panels, .words = block.words};
+      }
+      const RowOperand a =
+          plan.widen_rows
+              ? RowOperand{.data = reinterpret_cast<const char*>(widened + row * g.k + block.word), .row_bytes = g.k * 4, .step_bytes = 4}
+              : RowOperand{.data = at(g.x.data, row * g.x.row + depth, g.x.type),
+                           .row_bytes = g.x.row * dtype_bytes(g.x.type),
+                           .step_bytes = 4,
+                           .half_word = block.last && g.k % per_word != 0};
+      result.add(a, b, 0, part.rows, block);
+    });
   });
 }
 
-GroupedPlan plan_grouped(const GroupedOuter& gemm, Isa isa) {
+GroupedPlan plan_grouped(const GroupedOuter& gemm, Isa isa, int threads) {
   const GroupedOuter g = rows_contiguous(gemm);
   MW_CHECK(g.w.col == 1 || g.n == 1, "one dim of each group's result has to be contiguous");
   MW_CHECK(g.a.col == 1 && g.b.col == 1, "the rows of a grouped product lie one behind the other");
   GroupedPlan plan{};
   plan.isa = isa;
   plan.word = word_of(g.a.type, g.b.type, isa);
-  plan.pack_a = is_bf16(g.a.type);
-  plan.pack_b = is_bf16(g.b.type) || g.n % 16 != 0;
-  const int64_t most_used = std::min(g.groups, g.rows);
-  const int64_t words = plan.word == Word::kF32 ? g.rows : (g.rows + most_used) / 2;  // each group may end in half a word
-  plan.tile_panels = panels_per_tile(g.n, words_of_rows(g.rows / std::max<int64_t>(1, g.groups), plan.word));
-  plan.a_at = RowGroups::bytes(g.groups);
-  plan.b_at = plan.a_at + (plan.pack_a ? round_up(words * round_up(g.m, kTileRows) * 4, 64) : 0);
-  plan.workspace_bytes = plan.b_at + (plan.pack_b ? words * Panels(g.n).padded() * 4 : 0);
+  plan.pack_a = true;
+  plan.pack_b = true;
+  const int64_t words = ceil_div(g.rows, elements_per_word(plan.word)), most = std::min(words, kMostBlockWords);
+  plan.tile_lanes = lanes_per_tile(g.n);
+  plan.scratch_at = RowGroups::bytes(g.groups);
+  if (plan.pack_a) plan.strip_bytes = kStripRows * most * 4;
+  if (plan.pack_b) plan.panel_bytes = plan.tile_lanes * most * 4;
+  if (is_bf16(g.w.type) && block_words(words) < words)
+    plan.sum_bytes = std::min(round_up(g.m, kTileRows), kMostTileRows) * plan.tile_lanes * 4;
+  plan.workspace_bytes = plan.scratch_at + threads * plan.scratch_bytes();
   return plan;
 }
 
@@ -269,17 +321,34 @@ void run_grouped(const GroupedOuter& gemm, const GroupedPlan& plan, const int32_
     });
   }
   const GemmKernels& kernels = gemm_kernels(plan.isa);
-  const Panels panels(g.n);
-  groups.lay_out([&](int64_t group) { return words_of_rows(groups.rows_of(group), plan.word); });
-  const OuterPacking packing{g, plan, kernels, panels, groups, static_cast<char*>(workspace)};
-  pool.run(groups.used() * (packing.a_chunks() + packing.b_chunks()), [&](int64_t tile, int) { packing.run(tile); });
-  const int64_t tall = tile_rows(g.m), m_tiles = ceil_div(g.m, tall), panel_tiles = ceil_div(panels.count(), plan.tile_panels);
-  pool.run(groups.used() * m_tiles * panel_tiles, [&](int64_t tile, int) {
-    const int64_t place = tile / (m_tiles * panel_tiles), m = tile % m_tiles * tall,
-                  panel = tile / m_tiles % panel_tiles * plan.tile_panels;
-    const TileRange range{m, std::min(g.m, m + tall), panel, std::min(panels.count(), panel + plan.tile_panels)};
-    multiply_tile(kernels, plan.word, panels, packing.rows(place), packing.lanes(place), range,
-                  at(g.w.data, groups.group(place) * g.w.batch, g.w.type), g.w.type, g.w.row, g.accumulate);
+  const int64_t per_word = elements_per_word(plan.word), lane_tiles = ceil_div(g.n, plan.tile_lanes);
+  const auto pack_a = pack_function(kernels, is_bf16(g.a.type), plan.word), pack_b = pack_function(kernels, is_bf16(g.b.type), plan.word);
+  const int64_t most = most_tile_rows(pool, [&](int64_t rows) { return groups.used() * ceil_div(g.m, rows) * lane_tiles; });
+  const int64_t tall = rows_per_tile(g.m, most), row_tiles = ceil_div(g.m, tall);
+  pool.run(groups.used() * row_tiles * lane_tiles, [&](int64_t tile, int worker) {
+    const int64_t group = groups.group(tile / (row_tiles * lane_tiles)), rows = groups.rows_of(group), start = groups.start(group);
+    Part part{.row = tile % row_tiles * tall, .rows = 0, .lane = tile / row_tiles % lane_tiles * plan.tile_lanes, .lanes = 0};
+    part.rows = std::min(g.m - part.row, tall), part.lanes = std::min(g.n - part.lane, plan.tile_lanes);
+    const Scratch scratch(plan, workspace, worker);
+    const PartResult result(kernels, plan.word, at(g.w.data, group * g.w.batch + part.row * g.w.row + part.lane, g.w.type), g.w.type,
+                            g.w.row, g.accumulate, part, scratch.sums);
+    for_each_block(ceil_div(rows, per_word), [&](const Block& block) {
+      const int64_t row = start + block.word * per_word, depth = std::min(rows - block.word * per_word, block.words * per_word);
+      LaneOperand b{.data = at(g.b.data, row * g.b.row + part.lane, g.b.type), .words = block.words, .step_bytes = g.b.row * 4};
+      if (plan.pack_b) {
+        pack_panels(pack_b, result.panels(), at(g.b.data, row * g.b.row + part.lane, g.b.type), g.b, depth, block.words, scratch.panels);
+        b = {.data = scratch.panels, .words = block.words};
+      }
+      for (int64_t m = 0; m < part.rows; m += kStripRows) {
+        const int64_t count = std::min(kStripRows, part.rows - m);
+        RowOperand a{.data = at(g.a.data, row * g.a.row + part.row + m, g.a.type), .row_bytes = 4, .step_bytes = g.a.row * 4};
+        if (plan.pack_a) {
+          a = RowOperand::strips(scratch.strips, block.words);
+          pack_strips(pack_a, g.a, {row, depth}, {part.row + m, count}, block.words, plan.word, scratch.strips);
+        }
+        result.add(a, b, m, count, block);
+      }
+    });
   });
 }
 

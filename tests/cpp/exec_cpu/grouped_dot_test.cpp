@@ -57,8 +57,16 @@ TEST(exec_cpu, grouped_dot_of_any_sizes) {
   for (const std::vector<int64_t>& groups : kGroups) {
     const HostArray experts = experts_of(groups);
     for (const Weight& w : kWeights) {
-      for (const char* dtype : {"f32", "bf16"})
-        check_kernel(product(dtype, experts, w.row_dims, w.weight, w.contract), dtype == std::string("f32") ? 1e-5 : 1e-2);
+      for (const char* dtype : {"f32", "bf16"}) {
+        const double tolerance = dtype == std::string("f32") ? 1e-5 : 1e-2;
+        OpRun run = product(dtype, experts, w.row_dims, w.weight, w.contract);
+        check_kernel(run, tolerance);
+        run.attributes.set("accumulate", true);
+        run.operands.push_back(random_array(std::string(dtype) + "[" + rows_text(experts) + ", " + w.gradient_dims + "]", 3));
+        check_kernel(run, tolerance);
+        run.over = {3};
+        check_kernel(run, tolerance);
+      }
     }
   }
 }
@@ -80,6 +88,27 @@ TEST(exec_cpu, grouped_dot_weights_of_any_sizes) {
         run.over = {3};
         check_kernel(run, tolerance);
       }
+    }
+  }
+}
+
+// More than one block of the contraction, and more than one tile of rows and of lanes.
+TEST(exec_cpu, grouped_products_in_many_parts) {
+  const HostArray experts = experts_of({1700, 3});
+  for (const char* dtype : {"f32", "bf16"}) {
+    const double tolerance = dtype == std::string("f32") ? 1e-5 : 1e-2;
+    const std::string rows = std::string(dtype) + "[" + rows_text(experts) + ", ";
+    check_kernel(product(dtype, experts_of({530, 2}), "embed=1700", "[experts=2, expert_mlp=9, embed=1700]", "embed"), tolerance);
+    check_kernel(product(dtype, experts_of({130, 2}), "embed=12", "[experts=2, expert_mlp=435, embed=12]", "embed"), tolerance);
+    for (const char* result : {dtype, "f32"}) {
+      const std::string weight = std::string(result) + "[experts=2, expert_mlp=530, embed=6]";
+      OpRun run{.op = "grouped_dot_weights",
+                .attributes = {{"type", weight}},
+                .operands = {random_array(rows + "embed=6]", 1), random_array(rows + "expert_mlp=530]", 2), experts}};
+      check_kernel(run, tolerance);
+      run.attributes.set("accumulate", true);
+      run.operands.push_back(random_array(weight, 3));
+      check_kernel(run, tolerance);
     }
   }
 }

@@ -65,7 +65,7 @@ TEST(fuse, arithmetic_on_constants_alone) {
   EXPECT(ranks.result("y").data == (std::vector<double>{3, 12}));
 }
 
-// A weight's gradient is added to its accumulator by the dot that makes it.
+// A weight's gradient is added to its accumulator by the dot that makes it, and so is what a second reader adds to a gradient.
 TEST(fuse, dots_accumulate) {
   const StepOptions step{.model = {}, .batch = 8, .microbatches = 2};
   const Plan plan = plan_step(step, options_with(true));
@@ -76,7 +76,7 @@ TEST(fuse, dots_accumulate) {
       const std::string& scope = piece.program.scopes[static_cast<size_t>(op.scope)];
       dots += op.def->name == "dot" && op.operands.size() == 3 && scope.starts_with("layers.1.");
     }
-    EXPECT_EQ(dots, 7);  // query, key, value, out, gate, up, down
+    EXPECT_EQ(dots, 10);  // query, key, value, out, gate, up, down; of their inputs the key's, value's and up's
   }
 }
 

@@ -53,19 +53,22 @@ Kernel make_grouped_dot(const Signature& s, const KernelEnvironment& environment
   WorkspaceParts parts;
   const WeightMatrix weight(w, behind_first(x), behind_first(y), parts);
   const int64_t k = count_of(behind_first(x)), n = count_of(behind_first(y));
+  const bool accumulate = s.attributes->flag_or("accumulate", false);
   const GroupedGemm gemm{.rows = x.dims[0].size,
                          .n = n,
                          .k = k,
                          .groups = w.dims[0].size,
                          .x = {nullptr, x.dtype, k, 1},
                          .w = {nullptr, w.dtype, weight.row, weight.col, weight.batch},
-                         .y = {nullptr, y.dtype, n, 1}};
-  const GroupedPlan plan = plan_grouped(gemm, environment.isa);
+                         .y = {nullptr, y.dtype, n, 1},
+                         .accumulate = accumulate};
+  const GroupedPlan plan = plan_grouped(gemm, environment.isa, environment.threads);
   const int64_t workspace = parts.take(plan.workspace_bytes);
   return {.workspace_bytes = parts.bytes(),
           .run =
-              [gemm, plan, weight, workspace, isa = environment.isa](const KernelRun& r) {
+              [gemm, plan, weight, workspace, bytes = y.bytes(), isa = environment.isa](const KernelRun& r) {
                 GroupedGemm g = gemm;
+                if (g.accumulate && r.operands[3] != r.results[0]) copy_bytes(r.pool, isa, r.operands[3], r.results[0], bytes);
                 g.x.data = r.operands[0];
                 g.w.data = weight.memory.read(r, isa, r.operands[1]);
                 g.y.data = r.results[0];
@@ -92,7 +95,7 @@ Kernel make_weights(const Signature& s, const KernelEnvironment& environment) {
                           .b = {nullptr, x.dtype, n, 1},
                           .w = {nullptr, w.dtype, weight.row, weight.col, weight.batch},
                           .accumulate = accumulate};
-  const GroupedPlan plan = plan_grouped(gemm, environment.isa);
+  const GroupedPlan plan = plan_grouped(gemm, environment.isa, environment.threads);
   const int64_t workspace = parts.take(plan.workspace_bytes);
   return {.workspace_bytes = parts.bytes(),
           .run =
