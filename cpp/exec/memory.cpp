@@ -51,6 +51,7 @@ void RankMemory::reserve(const Plan& plan) {
   };
   grow(scratch, plan.scratch_bytes);
   grow(carried, plan.carried_copies * plan.carried_bytes);
+  grow(host, plan.carried_copies * plan.host_bytes);
   grow(results, plan.result_bytes);
 }
 

@@ -34,9 +34,10 @@ class KeptStore {
 struct RankMemory {
   KeptStore kept;
   Arena scratch, carried, results;
+  Arena host;  // what is offloaded: a copy, since a CPU has one memory; counted apart
   // Grows the arenas to what `plan` needs; between pieces only.
   void reserve(const Plan& plan);
-  int64_t bytes() const;
+  int64_t bytes() const;  // without `host`
 };
 
 }  // namespace mw

@@ -15,13 +15,14 @@ enum class Region : uint8_t {
   kNone,     // a value that needs no memory (unused result)
   kKept,     // parameters, accumulators, optimizer state, caches: owned by the runner, shared by the Plans that name them
   kCarried,  // left by one piece for a later one, and the batch fields: one copy per microbatch in flight
+  kHost,     // the same in the host's memory, where a rematerialisation policy offloads
   kScratch,  // everything else: offsets in one arena
   kResult,   // results handed to the caller
 };
 
 struct Placement {
   Region region = Region::kNone;
-  int32_t buffer = -1;  // index into Plan::kept, Plan::carried or Plan::results
+  int32_t buffer = -1;  // index into Plan::kept, Plan::carried, Plan::host or Plan::results
   int64_t offset = 0;   // bytes from the start of that buffer, or of the scratch arena
 };
 
@@ -71,18 +72,22 @@ struct Plan {
   std::map<std::string, SharedValue> shared;
   std::vector<Buffer> kept;
   std::vector<Buffer> carried;
+  std::vector<Buffer> host;
   std::vector<Buffer> results;
   std::vector<Piece> pieces;
   std::vector<RunRow> order;
   int32_t carried_copies = 1;
   int64_t kept_bytes = 0;
   int64_t carried_bytes = 0;  // of one copy
+  int64_t host_bytes = 0;     // of one copy
   int64_t scratch_bytes = 0;  // largest of all pieces
   int64_t result_bytes = 0;
   int64_t staging_bytes = 0;  // copies held while a checkpoint is saved
   ExpertRowsPlanned expert_rows;
 
+  // Of the device; what is offloaded lies in the host's memory.
   int64_t peak_bytes() const { return kept_bytes + carried_copies * carried_bytes + scratch_bytes + result_bytes + staging_bytes; }
+  int64_t host_peak_bytes() const { return carried_copies * host_bytes; }
 };
 
 }  // namespace mw

@@ -36,7 +36,12 @@ Halves query_halves(Tensor x, const MlaWeights& w, const MlaSettings& settings, 
   if (w.query) {
     query = dot(x, *w.query, {"embed"});
   } else {
-    query = dot(rms_norm(dot(x, *w.query_a, {"embed"}), *w.query_a_norm, settings.norm_epsilon), *w.query_b, {"q_lora"});
+    Tensor low_rank;
+    {
+      const Scope scope(*x.builder, "low_rank");
+      low_rank = dot(x, *w.query_a, {"embed"});
+    }
+    query = dot(rms_norm(low_rank, *w.query_a_norm, settings.norm_epsilon), *w.query_b, {"q_lora"});
   }
   return {part(query, "head_dim", 0, sizes.nope, "head_dim"),
           rope(part(query, "head_dim", sizes.nope, sizes.rope, "head_dim"), tokens.positions, settings.rope)};

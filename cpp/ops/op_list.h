@@ -28,6 +28,7 @@
   ROW(gated_activation_ops) \
   ROW(cross_entropy_ops)    \
   ROW(optimizer_update_ops) \
+  ROW(offload_ops)          \
   ROW(elementwise_chain_ops)
 
 namespace mw {

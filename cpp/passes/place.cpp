@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "base/error.h"
+#include "ops/offload.h"
 #include "ops/shape.h"
 #include "passes/arena_plan.h"
 #include "passes/edit.h"
@@ -53,7 +54,7 @@ class BufferTable {
 };
 
 struct Tables {
-  BufferTable kept, carried, results;
+  BufferTable kept, carried, host, results;
 };
 
 // Whether the op that makes a state's new version may write it over the old one, which it reads.
@@ -119,6 +120,12 @@ class PiecePlacer {
   Placement& place_of(ValueId id) { return piece_.places[static_cast<size_t>(id)]; }
   int64_t bytes_of(ValueId id) const { return padded(program_.type(id).bytes()); }
 
+  Placement place_carried(const std::string& name, const Type& type) {
+    const bool on_host = starts_with(name, kHostPrefix);
+    BufferTable& table = on_host ? tables_.host : tables_.carried;
+    return {on_host ? Region::kHost : Region::kCarried, table.find_or_add(name, BufferRole::kActivation, type), 0};
+  }
+
   void place_inputs() {
     for (const ProgramInput& input : program_.inputs) {
       const Type& type = program_.type(input.value);
@@ -127,7 +134,9 @@ class PiecePlacer {
       const bool scalar = input.kind == InputKind::kInput && type.dims.empty();
       if (scalar) {
         place_of(input.value) = {Region::kKept, tables_.kept.find_or_add(input.name, BufferRole::kScalar, type), 0};
-      } else if (input.kind == InputKind::kInput || input.kind == InputKind::kCarried) {
+      } else if (input.kind == InputKind::kCarried) {
+        place_of(input.value) = place_carried(input.name, type);
+      } else if (input.kind == InputKind::kInput) {
         place_of(input.value) = {Region::kCarried, tables_.carried.find_or_add(input.name, role, type), 0};
       } else {
         place_of(input.value) = {Region::kKept, tables_.kept.find_or_add(input.name, role, type), 0};
@@ -144,7 +153,7 @@ class PiecePlacer {
           place_of(output.value) = {Region::kResult, tables_.results.find_or_add(output.name, BufferRole::kResult, type), 0};
           break;
         case OutputKind::kCarried:
-          place_of(output.value) = {Region::kCarried, tables_.carried.find_or_add(output.name, BufferRole::kActivation, type), 0};
+          place_of(output.value) = place_carried(output.name, type);
           break;
         case OutputKind::kState: {
           const auto at = inputs.find(output.name);
@@ -229,8 +238,9 @@ class PiecePlacer {
 Plan place(Plan plan, const BackendFacts& backend) {
   plan.kept.clear();
   plan.carried.clear();
+  plan.host.clear();
   plan.results.clear();
-  Tables tables{{plan.kept, plan.shared}, {plan.carried, plan.shared}, {plan.results, plan.shared}};
+  Tables tables{{plan.kept, plan.shared}, {plan.carried, plan.shared}, {plan.host, plan.shared}, {plan.results, plan.shared}};
   plan.scratch_bytes = 0;
   for (Piece& piece : plan.pieces) {
     PiecePlacer(piece, tables, backend).run();
@@ -238,6 +248,7 @@ Plan place(Plan plan, const BackendFacts& backend) {
   }
   plan.kept_bytes = tables.kept.bytes();
   plan.carried_bytes = tables.carried.bytes();
+  plan.host_bytes = tables.host.bytes();
   plan.result_bytes = tables.results.bytes();
   return plan;
 }

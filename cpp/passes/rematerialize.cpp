@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "ir/layer_scope.h"
+#include "ops/offload.h"
 #include "passes/edit.h"
 #include "passes/simplify.h"
 
@@ -26,60 +27,90 @@ std::string_view layer_of(std::string_view scope) {
 
 bool reduces(const Op& op) { return op.def->name == "reduce_scatter" || op.def->name == "all_reduce"; }
 
-// Which values of the forward are kept.
+// What becomes of each value of the forward.
 class Keeper {
  public:
   Keeper(const Program& forward, const RematPolicy& policy) : forward_(forward), policy_(policy), users_(forward.values.size()) {
     for (size_t i = 0; i < forward.ops.size(); ++i) {
       for (const ValueId id : forward.ops[i].operands) users_[static_cast<size_t>(id)].push_back(static_cast<int32_t>(i));
     }
-    for (const std::string& name : policy.names) patterns_.push_back(pattern_of(name));
+    std::set<std::string_view> scopes;
+    for (const Op& op : forward.ops) scopes.insert(scope_of(op));
+    for (const std::string_view scope : scopes) {
+      if (scope.ends_with(".mlp.router")) with_router_.insert(layer_of(scope));
+    }
+    for (const RematName& name : policy.names) add_patterns(name, scopes);
+    if (!policy.names.empty() && patterns_.empty())
+      throw UserError("remat policy: nothing that " + policy.kind + " names is in this model; expected full, minimal or custom:NAME,NAME");
   }
 
-  bool keeps(ValueId id) const {
-    if (policy_.kind == "none") return true;
+  RematFate fate(ValueId id) const {
     const int32_t producer = forward_.values[static_cast<size_t>(id)].producer;
     const Op& op = forward_.ops[static_cast<size_t>(producer)];
-    if (op.def->view || op.operands.empty()) return false;
-    if (enters_another_layer(id, op) || is_choice(id, op)) return true;
+    if (op.def->view || op.operands.empty()) return RematFate::kRecompute;
+    if (is_choice(id, op)) return RematFate::kKeep;
+    if (enters_another_layer(id, op)) return is_layer_input(id) ? policy_.layer_inputs : RematFate::kKeep;
     const Op& source = reduced_by(op);  // a name means the value after its reduction
-    if (is_reduced_later(id)) return false;
-    if (policy_.kind == "minimal") return source.def->name == "dot" || source.def->name == "grouped_dot";
-    const std::string& scope = forward_.scopes[static_cast<size_t>(source.scope)];
-    return std::any_of(patterns_.begin(), patterns_.end(), [&](const std::string& pattern) { return matches(pattern, scope); });
+    if (is_reduced_later(id)) return RematFate::kRecompute;
+    for (const Pattern& pattern : patterns_) {
+      if (pattern.means(*this, scope_of(source))) return pattern.fate;
+    }
+    return source.def->name == "dot" || source.def->name == "grouped_dot" ? policy_.products : RematFate::kRecompute;
   }
 
  private:
-  std::string pattern_of(const std::string& name) const {
-    std::vector<std::string> known;
-    std::string pattern = name;
-    for (const ActivationName& activation : kActivationNames) {
-      known.emplace_back(activation.name);
-      if (activation.name != name) continue;
-      if (activation.is_operand) return "";  // enters a layer: always kept
-      pattern = "*." + std::string(activation.part);
+  struct Pattern {
+    std::string scopes;
+    LayerKind layers;
+    RematFate fate;
+
+    bool means(const Keeper& keeper, std::string_view scope) const {
+      if (!matches(scopes, scope)) return false;
+      return layers == LayerKind::kAny || keeper.with_router_.contains(layer_of(scope)) == (layers == LayerKind::kExperts);
     }
-    const bool found = std::any_of(forward_.ops.begin(), forward_.ops.end(),
-                                   [&](const Op& op) { return matches(pattern, forward_.scopes[static_cast<size_t>(op.scope)]); });
-    if (found) return pattern;
-    for (const std::string& scope : forward_.scopes) known.push_back(scope);
-    throw UserError("remat policy: '" + name + "' matches nothing in this model" + did_you_mean(name, known) +
+  };
+
+  std::string_view scope_of(const Op& op) const { return forward_.scopes[static_cast<size_t>(op.scope)]; }
+
+  // Names of a policy of the table that this model lacks are passed over; one that the user gave must be there.
+  void add_patterns(const RematName& name, const std::set<std::string_view>& scopes) {
+    std::vector<Pattern> candidates;
+    for (const ActivationName& activation : kActivationNames) {
+      if (activation.name == name.name) candidates.push_back({"*." + std::string(activation.part), activation.layers, name.fate});
+    }
+    if (candidates.empty()) candidates.push_back({name.name, LayerKind::kAny, name.fate});
+    bool found = false;
+    for (Pattern& pattern : candidates) {
+      if (std::none_of(scopes.begin(), scopes.end(), [&](std::string_view scope) { return pattern.means(*this, scope); })) continue;
+      found = true;
+      patterns_.push_back(std::move(pattern));
+    }
+    if (found || policy_.kind != "custom") return;
+    std::vector<std::string> known(scopes.begin(), scopes.end());
+    for (const ActivationName& activation : kActivationNames) known.emplace_back(activation.name);
+    throw UserError("remat policy: '" + name.name + "' matches nothing in this model" + did_you_mean(name.name, known) +
                     "; expected a part of a layer (query_proj, context, mlpwi_0, ...) or a pattern over scopes such as layers.*.mlp.gate");
   }
 
   // Integers that a layer makes say where tokens go: made again they must not come out otherwise, so they are kept.
-  bool is_choice(ValueId id, const Op& op) const {
-    return !is_float(forward_.type(id).dtype) && !layer_of(forward_.scopes[static_cast<size_t>(op.scope)]).empty();
-  }
+  bool is_choice(ValueId id, const Op& op) const { return !is_float(forward_.type(id).dtype) && !layer_of(scope_of(op)).empty(); }
 
   bool enters_another_layer(ValueId id, const Op& op) const {
-    const std::string_view home = layer_of(forward_.scopes[static_cast<size_t>(op.scope)]);
+    const std::string_view home = layer_of(scope_of(op));
     const auto& users = users_[static_cast<size_t>(id)];
     if (home.empty() && users.empty()) return true;
     return std::any_of(users.begin(), users.end(), [&](int32_t user) {
       const Op& reader = forward_.ops[static_cast<size_t>(user)];
-      return !reduces(reader) && layer_of(forward_.scopes[static_cast<size_t>(reader.scope)]) != home;
+      return !reduces(reader) && layer_of(scope_of(reader)) != home;
     });
+  }
+
+  // The residual stream in front of a layer, and not a mask or what the head reads.
+  bool is_layer_input(ValueId id) const {
+    const auto& users = users_[static_cast<size_t>(id)];
+    return is_float(forward_.type(id).dtype) && std::any_of(users.begin(), users.end(), [&](int32_t user) {
+             return scope_of(forward_.ops[static_cast<size_t>(user)]).ends_with(".input_norm");
+           });
   }
 
   bool is_reduced_later(ValueId id) const {
@@ -97,20 +128,28 @@ class Keeper {
   const Program& forward_;
   const RematPolicy& policy_;
   std::vector<std::vector<int32_t>> users_;
-  std::vector<std::string> patterns_;
+  std::set<std::string_view> with_router_;  // layers
+  std::vector<Pattern> patterns_;
 };
+
+// What the backward pieces read of the forward.
+struct Kept {
+  std::set<ValueId> on_device, on_host;
+};
+
+std::string name_of(const Program& forward, ValueId id) {
+  const Op& op = forward.ops[static_cast<size_t>(forward.values[static_cast<size_t>(id)].producer)];
+  return forward.scopes[static_cast<size_t>(op.scope)] + "/" + std::string(op.def->name) + "#" + std::to_string(id);
+}
+
+std::string name_on_host(const Program& forward, ValueId id) { return kHostPrefix + name_of(forward, id); }
 
 class Rewriter {
  public:
-  Rewriter(const Program& forward, const Keeper& keeper, std::set<ValueId>& kept) : forward_(forward), keeper_(keeper), kept_(kept) {
+  Rewriter(const Program& forward, const Keeper& keeper, Kept& kept) : forward_(forward), keeper_(keeper), kept_(kept) {
     for (const ProgramOutput& output : forward.outputs) {
       if (output.kind == OutputKind::kCarried) carried_[output.name] = output.value;
     }
-  }
-
-  static std::string name_of(const Program& forward, ValueId id) {
-    const Op& op = forward.ops[static_cast<size_t>(forward.values[static_cast<size_t>(id)].producer)];
-    return forward.scopes[static_cast<size_t>(op.scope)] + "/" + std::string(op.def->name) + "#" + std::to_string(id);
   }
 
   Program backward(const Program& old) {
@@ -162,12 +201,20 @@ class Rewriter {
       remade.map(id, input.kind == InputKind::kParameter ? builder.parameter(input.name, type) : builder.input(input.name, type));
       return;
     }
-    if (keeper_.keeps(id)) {
-      kept_.insert(id);
+    const Op& op = forward_.ops[static_cast<size_t>(producer)];
+    const RematFate fate = keeper_.fate(id);
+    if (fate == RematFate::kKeep) {
+      kept_.on_device.insert(id);
       remade.map(id, builder.carried(name_of(forward_, id), forward_.type(id)));
       return;
     }
-    const Op& op = forward_.ops[static_cast<size_t>(producer)];
+    if (fate == RematFate::kOffload) {
+      kept_.on_host.insert(id);
+      remade.follow(op);
+      builder.set_pass("rematerialize");
+      remade.map(id, from_host(builder.carried(name_on_host(forward_, id), forward_.type(id)), Source()));
+      return;
+    }
     for (const ValueId operand : op.operands) make(builder, remade, operand);
     remade.follow(op);
     builder.set_pass("rematerialize");
@@ -179,44 +226,47 @@ class Rewriter {
 
   const Program& forward_;
   const Keeper& keeper_;
-  std::set<ValueId>& kept_;
+  Kept& kept_;
   std::unordered_map<std::string, ValueId> carried_;
 };
 
-}  // namespace
-
-RematPolicy parse_remat(const std::string& text) {
-  RematPolicy policy{text.substr(0, text.find(':')), {}};
-  const std::vector<std::string> kinds{"none", "full", "minimal", "custom"};
-  if (std::find(kinds.begin(), kinds.end(), policy.kind) == kinds.end()) {
-    throw UserError("unknown remat policy '" + policy.kind + "'" + did_you_mean(policy.kind, kinds) +
-                    "; expected none, full, minimal or custom:NAME,NAME");
-  }
-  if (text.find(':') != std::string::npos) {
-    if (policy.kind != "custom") throw UserError("remat policy '" + text + "': only custom takes names");
-    for (size_t at = text.find(':') + 1; at <= text.size();) {
-      const size_t comma = std::min(text.find(',', at), text.size());
-      if (comma > at) policy.names.push_back(text.substr(at, comma - at));
-      at = comma + 1;
+// The forward with these values sent to the host as soon as they are made.
+Program with_offloads(const Program& old, const std::set<ValueId>& on_host) {
+  Builder builder(old.name);
+  Copier copier(old, builder);
+  copier.copy_inputs();
+  std::vector<ProgramOutput> outputs;
+  for (const Op& op : old.ops) {
+    copier.copy(op);
+    for (const ValueId id : op.results) {
+      if (!on_host.contains(id)) continue;
+      copier.follow(op);
+      builder.set_pass("rematerialize");
+      outputs.push_back({name_on_host(old, id), OutputKind::kCarried, to_host(copier[id], Source()).id});
     }
   }
-  if (policy.kind == "custom" && policy.names.empty())
-    throw UserError("remat policy custom names nothing; expected for example custom:query_proj,context");
-  return policy;
+  copier.copy_outputs();
+  Program program = builder.take();
+  program.outputs.insert(program.outputs.end(), outputs.begin(), outputs.end());
+  return program;
 }
 
+}  // namespace
+
 Plan rematerialize(Plan plan, const RematPolicy& policy) {
+  MW_CHECK(policy.kind != "auto", "a policy that nobody has chosen yet");
   if (policy.kind == "none") return plan;
   const auto forward = std::find_if(plan.pieces.begin(), plan.pieces.end(), [](const Piece& piece) { return piece.name == "forward"; });
   if (forward == plan.pieces.end()) return plan;
   const Program original = forward->program;
   const Keeper keeper(original, policy);
-  std::set<ValueId> kept;
+  Kept kept;
   for (Piece& piece : plan.pieces) {
     if (piece.name == "backward") piece.program = Rewriter(original, keeper, kept).backward(piece.program);
   }
   std::erase_if(forward->program.outputs, [](const ProgramOutput& output) { return output.kind == OutputKind::kCarried; });
-  for (const ValueId id : kept) forward->program.outputs.push_back({Rewriter::name_of(original, id), OutputKind::kCarried, id});
+  for (const ValueId id : kept.on_device) forward->program.outputs.push_back({name_of(original, id), OutputKind::kCarried, id});
+  if (!kept.on_host.empty()) forward->program = with_offloads(forward->program, kept.on_host);
   remove_dead_ops(forward->program);
   return plan;
 }

@@ -1,27 +1,15 @@
 // rematerialize: of the values that the forward leaves for the backward, keeps those that the policy names; the backward makes the
-// others again from what is kept, each just before its first use.
+// others again from what is kept, each just before its first use. What is offloaded waits in the host's memory between the two pieces.
 //
-//   none     keep all                      minimal  keep the results of matrix products
-//   full     keep layer inputs only        custom   keep what `names` name
+//   forward:  q = dot(x, w)  ...  outputs q                 forward:  q = dot(x, w)  h = to_host(q)  ...  outputs host.q = h
+//   backward: inputs q  ... = f(q, ..)                ->    backward: inputs host.q  q = from_host(host.q)  ... = f(q, ..)
 //
-// Names are those of the parts of a layer (kActivationNames of ir/layer_scope.h) or patterns over scopes ("layers.*.mlp.gate"); one that
-// matches nothing is an error. A name means the value after its reduction over ranks; recompute repeats the collectives it needs.
+// A name that matches nothing is an error. Recompute repeats the collectives it needs.
 #pragma once
-#include <string>
-#include <vector>
-
 #include "ir/plan.h"
+#include "passes/remat_policy.h"
 
 namespace mw {
-
-struct RematPolicy {
-  std::string kind = "none";
-  std::vector<std::string> names;  // for custom: what is kept
-  bool operator==(const RematPolicy&) const = default;
-};
-
-// "none", "full", "minimal", or "custom:query_proj,context". UserError names the nearest.
-RematPolicy parse_remat(const std::string& text);
 
 Plan rematerialize(Plan plan, const RematPolicy& policy);
 

@@ -36,6 +36,7 @@ StepMemory memory_of(const Plan& plan) {
   memory.scratch = plan.scratch_bytes;
   memory.results = plan.result_bytes;
   memory.staging = plan.staging_bytes;
+  memory.host = plan.host_peak_bytes();
   return memory;
 }
 

@@ -22,6 +22,7 @@ struct StepMemory {
   int64_t scratch = 0;          // the largest arena of any piece
   int64_t results = 0;
   int64_t staging = 0;  // copies held while a checkpoint is saved
+  int64_t host = 0;     // offloaded activations, which are not part of the peak
 
   int64_t peak() const { return parameters + gradients + optimizer_state + activations + batch + scratch + results + staging; }
 };

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "passes/partition.h"
+#include "planner/choose_remat.h"
 
 namespace mw {
 
@@ -61,17 +62,19 @@ void TrainStep::write_state(const std::string& name, const float* in) {
 
 TrainPlanSpec TrainStep::spec(int64_t batch, int64_t seq) const {
   const SessionOptions& session = session_.options();
-  return {.config = session_.config(),
-          .dtype = session.dtype,
-          .mesh = session.mesh,
-          .rules = session.rules,
-          .optimizer = options_.optimizer,
-          .decay_embeddings = options_.decay_embeddings,
-          .remat = options_.remat,
-          .microbatches = options_.microbatches,
-          .losses = options_.losses,
-          .batch = batch,
-          .seq = seq};
+  TrainPlanSpec spec{.config = session_.config(),
+                     .dtype = session.dtype,
+                     .mesh = session.mesh,
+                     .rules = session.rules,
+                     .optimizer = options_.optimizer,
+                     .decay_embeddings = options_.decay_embeddings,
+                     .remat = options_.remat,
+                     .microbatches = options_.microbatches,
+                     .losses = options_.losses,
+                     .batch = batch,
+                     .seq = seq};
+  if (spec.remat.kind == "auto") spec.remat = choose_remat(spec, cpu_backend(environment()), options_.memory_bytes);
+  return spec;
 }
 
 std::string TrainStep::key(const ModelInputs& batch) { return "train " + to_string(batch.at("input_ids").type); }

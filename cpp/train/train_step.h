@@ -16,6 +16,7 @@ struct TrainOptions {
   OptimizerConfig optimizer;
   int microbatches = 1;
   RematPolicy remat;
+  int64_t memory_bytes = 0;  // of one rank, for the policy auto
   bool decay_embeddings = false;
   LossTerms losses;
 };
@@ -41,7 +42,7 @@ class TrainStep {
 
   // The Plan for batches of this shape, made on first use.
   const Plan& plan(const ModelInputs& batch);
-  // What decides the Plan for batches of this shape: explain, memory.
+  // What decides the Plan for batches of this shape: explain, memory. The policy auto is chosen here.
   TrainPlanSpec spec(int64_t batch, int64_t seq) const;
   cpu::KernelEnvironment environment() const { return session_.engine().environment(); }
 
@@ -60,6 +61,7 @@ class TrainStep {
   std::vector<AxisTraffic> planned_traffic(const ModelInputs& batch);
 
   int64_t bytes_in_use(int64_t rank) const { return session_.engine().memory(rank).bytes(); }
+  int64_t host_bytes_in_use(int64_t rank) const { return session_.engine().memory(rank).host.bytes(); }
 
  private:
   static std::string key(const ModelInputs& batch);  // of its Plan

@@ -277,16 +277,17 @@ void bind_session(py::module_& m) {
 
 void bind_training(py::module_& m) {
   py::class_<TrainStep>(m, "TrainStep")
-      .def(py::init([](Session& session, const py::dict& optimizer, int microbatches, const std::string& remat, bool decay_embeddings,
-                       const py::dict& losses) {
+      .def(py::init([](Session& session, const py::dict& optimizer, int microbatches, const std::string& remat, int64_t memory_bytes,
+                       bool decay_embeddings, const py::dict& losses) {
              return std::make_unique<TrainStep>(session, TrainOptions{.optimizer = optimizer_config(optimizer),
                                                                       .microbatches = microbatches,
                                                                       .remat = parse_remat(remat),
+                                                                      .memory_bytes = memory_bytes,
                                                                       .decay_embeddings = decay_embeddings,
                                                                       .losses = loss_terms(losses)});
            }),
-           py::arg("session"), py::arg("optimizer"), py::arg("microbatches"), py::arg("remat"), py::arg("decay_embeddings"),
-           py::arg("losses"), py::keep_alive<1, 2>())
+           py::arg("session"), py::arg("optimizer"), py::arg("microbatches"), py::arg("remat"), py::arg("memory_bytes"),
+           py::arg("decay_embeddings"), py::arg("losses"), py::keep_alive<1, 2>())
       .def_property("steps", &TrainStep::steps, &TrainStep::set_steps)
       .def("run",
            [](TrainStep& t, const py::dict& fields, double loss_scale, double lr) {
@@ -314,6 +315,9 @@ void bind_training(py::module_& m) {
            })
       .def("peak_bytes", [](TrainStep& t, const py::dict& fields) { return t.plan(model_inputs(fields)).peak_bytes(); })
       .def("bytes_in_use", &TrainStep::bytes_in_use)
+      .def("host_bytes_in_use", &TrainStep::host_bytes_in_use)
+      // The policy for batches of this shape: what auto has chosen.
+      .def("remat", [](const TrainStep& t, int64_t batch, int64_t seq) { return t.spec(batch, seq).remat.kind; })
       .def("planned_traffic", [](TrainStep& t, const py::dict& fields) { return traffic_list(t.planned_traffic(model_inputs(fields))); })
       .def("counted_traffic",
            [](TrainStep& t, const py::dict& fields, int64_t rank) { return traffic_list(t.counted_traffic(model_inputs(fields), rank)); })

@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include "bindings.h"
+#include "planner/choose_remat.h"
 #include "planner/memory_timeline.h"
 #include "planner/step_report.h"
 #include "planner/step_time.h"
@@ -34,6 +35,7 @@ py::dict report_dict(const StepReport& report) {
   d["num_ranks"] = report.num_ranks;
   d["num_parameters"] = report.num_parameters;
   d["peak_bytes"] = report.memory.peak();
+  d["host_bytes"] = report.memory.host;
   d["memory"] = memory_dict(report.memory);
   py::list collectives;
   d["activations"] = scope_bytes_list(report.activations);
@@ -118,6 +120,8 @@ void bind_planner(py::module_& m) {
         }
         return levels;
       });
+  m.def("remat_candidates", &remat_candidates);
+  m.def("remat_policies", &remat_policies);
   py::class_<TrainPlanSpec>(m, "TrainPlanSpec")
       .def(py::init([](const std::string& config, const std::string& dtype, const std::map<std::string, int64_t>& mesh,
                        const py::object& rules, const py::dict& optimizer, bool decay_embeddings, const std::string& remat,

@@ -75,6 +75,7 @@ class PlanReport:
     peak_bytes: most memory that a rank holds; the sum of `memory`.
     memory: bytes by use: parameters, gradients, optimizer_state, activations (left by the forward for the backward), batch, scratch,
         results, staging.
+    host_bytes: offloaded activations, in the host's memory; not part of the peak. They count for `fits` where that memory is this machine's.
     activations: the same activations by scope, largest first: `{"scope": "layers.*.mlp.gate", "bytes": ...}`.
     expert_rows: where rows of experts travel to the ranks of their experts (mesh axis `expert`), of one layer and rank: `mean`, when all
         experts are chosen equally often; `bound`, the room in this plan; `worst`, never exceeded. A step that needs more than the bound
@@ -113,6 +114,7 @@ class PlanReport:
         self.num_ranks: int = facts["num_ranks"]
         self.num_parameters: int = facts["num_parameters"]
         self.peak_bytes: int = facts["peak_bytes"]
+        self.host_bytes: int = facts["host_bytes"]
         self.memory: dict[str, int] = facts["memory"]
         self.activations: list[dict[str, Any]] = facts["activations"]
         rows: dict[str, int] = facts["expert_rows"]
@@ -131,7 +133,8 @@ class PlanReport:
             if hardware is not None
             else memory_bytes() // self.num_ranks
         )
-        self.fits: bool = self.needed_bytes <= self.available_bytes
+        one_memory = memory_limit is None and hardware is None  # of device and host
+        self.fits: bool = self.needed_bytes + (self.host_bytes if one_memory else 0) <= self.available_bytes
         self.warnings: list[str] = list(warnings)
         if not self.fits:
             whose = (
@@ -163,7 +166,7 @@ class PlanReport:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the programs."""
         names = (
-            "settings num_ranks num_parameters fits peak_bytes needed_bytes available_bytes memory activations expert_rows model_flops "
+            "settings num_ranks num_parameters fits peak_bytes needed_bytes host_bytes available_bytes memory activations expert_rows model_flops "
             "executed_flops traffic collectives warnings"
         )
         facts = {name: getattr(self, name) for name in names.split()}
@@ -200,6 +203,7 @@ class PlanReport:
             lines.append(f"  {'gathered ahead':<16} {_size(self.needed_bytes - self.peak_bytes):>12}")
         lines += [
             f"  {'peak':<16} {_size(self.needed_bytes):>12}  {fits} {_size(self.available_bytes)}",
+            *([f"  {'on the host':<16} {_size(self.host_bytes):>12}"] if self.host_bytes else []),
             "",
             "FLOPs of one step, all ranks",
             f"  {'model':<16} {self.model_flops:>12.4g}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from meshwright import _core
@@ -45,6 +45,7 @@ def plan(
     model: a name from configs/models, a dict of fields, a file, a folder, or a Model (its configuration is used).
     seq: tokens per sequence (default: the model's length, at most 2,048). batch: sequences per step over all ranks (default: one per rank
         and microbatch).
+    remat: as in `Trainer`; "auto" is the least recompute that fits, and `settings["remat"]` says which.
     memory: bytes that a rank may use, for `fits`; None: those of the hardware; without it the memory of this machine, shared by all ranks.
     hardware: the chip that every rank is, for the step's time: a name from configs/hardware ("h100", "tpu-v5p", "cpu"), a file or a dict.
         None: memory, FLOPs and traffic alone, with the CPU's kernels.
@@ -68,20 +69,24 @@ def plan(
         for axis in ("data", "fsdp", "expert"):
             batch *= axes.get(axis, 1)
     chosen = optimizer_from_dict({"kind": optimizer, "lr": 0.0}) if isinstance(optimizer, str) else optimizer
-    spec = _core.TrainPlanSpec(
-        config=text,
-        dtype=dtype,
-        mesh=axes,
-        rules=core_rules(rules),
-        optimizer=core_fields(chosen, clip),
-        decay_embeddings=chosen.decay_embeddings,
-        remat=remat,
-        microbatches=count,
-        losses=(losses or Losses()).for_training(ModelConfig.from_text(text)),
-        batch=_whole("batch", batch),
-        seq=seq,
-        expert_rows_factor=expert_rows_factor,
-    )
+
+    def spec_with(policy: str) -> _core.TrainPlanSpec:
+        return _core.TrainPlanSpec(
+            config=text,
+            dtype=dtype,
+            mesh=axes,
+            rules=core_rules(rules),
+            optimizer=core_fields(chosen, clip),
+            decay_embeddings=chosen.decay_embeddings,
+            remat=policy,
+            microbatches=count,
+            losses=(losses or Losses()).for_training(ModelConfig.from_text(text)),
+            batch=_whole("batch", batch),
+            seq=seq,
+            expert_rows_factor=expert_rows_factor,
+        )
+
+    spec = spec_with(remat)
     on = None if hardware is None else find_hardware(hardware, spec.num_ranks, network)
     if on is None and network is not None:
         raise UserError("plan: network belongs to hardware; name one")
@@ -109,7 +114,21 @@ def plan(
             "dot_dtype": dot_dtype,
             "expert_imbalance": expert_imbalance,
         }
+    if remat == "auto":
+        return _least_recompute(
+            lambda policy: PlanReport(spec_with(policy), {**settings, "remat": policy, "remat_asked": "auto"}, memory, warnings, on)
+        )
     return PlanReport(spec, settings, memory, warnings, on)
+
+
+def _least_recompute(report_with: Callable[[str], PlanReport]) -> PlanReport:
+    """Of the policies that `auto` tries, the first that fits; where none does, the smallest, which says so."""
+    reports = []
+    for policy in _core.remat_candidates():
+        reports.append(report_with(policy))
+        if reports[-1].fits:
+            return reports[-1]
+    return min(reports, key=lambda report: report.needed_bytes)
 
 
 def count_parameters(model: Any) -> int:

@@ -17,7 +17,7 @@ from meshwright._core import UserError
 from meshwright.batch import adapt
 from meshwright.checkpoints import check_place, settings_of, small_files
 from meshwright.losses import Losses
-from meshwright.machine import measured_peaks, share_of_peak
+from meshwright.machine import measured_peaks, memory_bytes, share_of_peak
 from meshwright.mesh import Mesh, core_rules, mesh_axes
 from meshwright.model import Model
 from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
@@ -40,7 +40,9 @@ class Trainer:
     mesh: axis -> size (`data`, `fsdp`, `expert`, `tensor`); the ranks are threads of this process. rules: a layout of
         configs/rules ("ddp", "zero1", "fsdp", "tp_sp", ...), a JSON file or a dict of four tables, or None: `data` is DDP, `fsdp` is
         ZeRO-3, `expert` has the experts, `tensor` has sequence parallelism.
-    remat: "none", "full", "minimal" or "custom:NAME,NAME". dtype: compute dtype ("float32", "bfloat16"); masters are FP32, made from the
+    remat: what the backward recomputes: a policy of docs/memory.md ("none", "minimal", "full", "minimal_offloaded", ...),
+        "custom:NAME,NAME=offload", or "auto": the least recompute with which a rank needs at most `memory` bytes (None: its share of this
+        machine's). `trainer.remat` is the policy in force. dtype: compute dtype ("float32", "bfloat16"); masters are FP32, made from the
         values as they were. clip: largest global norm of the gradient. microbatches = gradient_accumulation: parts of a batch that are
         run one after the other.
     losses: weights of the terms beside the loss per token (balance of experts, multi-token prediction); see Losses.
@@ -61,6 +63,7 @@ class Trainer:
         schedule: Schedule | None = None,
         mesh: Mesh | Mapping[str, int] | None = None,
         remat: str = "none",
+        memory: int | None = None,
         dtype: str | None = None,
         gradient_accumulation: int | None = None,
         microbatches: int | None = None,
@@ -100,6 +103,7 @@ class Trainer:
         self._dtype = dtype or model.dtype
         self._tokens = 0
         self._peak_bytes: int | None = None
+        self.remat = remat  # of "auto", what it has chosen, once a step has shown the shape of the batches
         self._stop = StopRequest()
         self._data: Any = None  # of the fit under way, or of the last one
         self._batches_used = 0  # of `_data`, where it keeps no state of its own
@@ -117,6 +121,7 @@ class Trainer:
             core_fields(optimizer, clip),
             microbatches=self._microbatches,
             remat=remat,
+            memory_bytes=memory_bytes() // max(1, math.prod(self.mesh.values())) if memory is None else memory,
             decay_embeddings=optimizer.decay_embeddings,
             losses=self._losses,
         )
@@ -173,6 +178,8 @@ class Trainer:
         self._tokens += fields.tokens
         if self._peak_bytes is None or "expert_reruns" in more:  # a step that was planned again has more room
             self._peak_bytes = int(self._step.peak_bytes(fields.arrays))
+            if self.remat == "auto":
+                self.remat = self._step.remat(*fields.arrays["input_ids"].shape)
         flops = self._flops(*fields.arrays["input_ids"].shape)
         return Metrics(
             loss=loss,

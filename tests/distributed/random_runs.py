@@ -11,6 +11,7 @@ from typing import Any
 
 import meshwright as mw
 import numpy as np
+from meshwright._core import remat_policies
 
 AXES = [field.name for field in fields(mw.Mesh)]  # a new axis of the package joins by itself
 MOST_RANKS = 8
@@ -158,7 +159,7 @@ def draw_run(kind: str, seed: int, ranks: int | None = None) -> Run:
         microbatches=microbatches,
         rows=size("data") * size("fsdp") * size("expert") * microbatches * pick(1, 1, 2),
         seq=seq * max(1, pick(8, 12, 16) // seq),
-        remat=str(rng.choice(["none", "minimal", "full"])),
+        remat=str(rng.choice([policy for policy in remat_policies() if policy != "auto"])),
         optimizer=str(rng.choice(list(OPTIMIZERS))),
         packed=bool(rng.random() < 0.3),
         seed=seed,

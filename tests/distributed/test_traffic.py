@@ -32,7 +32,7 @@ NAMES = ["-".join(f"{axis}{size}" for axis, size in mesh.items()) + (f"-{rules}"
 
 @pytest.mark.parametrize(("mesh", "rules"), MESHES, ids=NAMES)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("remat", ["none", "minimal", "full"])
+@pytest.mark.parametrize("remat", ["none", "minimal", "full", "save_dot_except_mlp", "minimal_offloaded"])
 def test_counted_bytes_and_memory_are_the_planned_ones(mesh, rules, dtype, remat) -> None:
     settings = dict(mesh=mesh, rules=rules, dtype=dtype, remat=remat, microbatches=2, clip=1.0)
     model = mw.Model(CONFIG, seed=3)
@@ -43,6 +43,8 @@ def test_counted_bytes_and_memory_are_the_planned_ones(mesh, rules, dtype, remat
     assert planned.peak_bytes == metrics.peak_bytes
     for rank in range(planned.num_ranks):
         assert trainer._step.bytes_in_use(rank) == planned.peak_bytes
+        assert trainer._step.host_bytes_in_use(rank) == planned.host_bytes
+        assert (planned.host_bytes > 0) == remat.endswith("offloaded")
         counted = trainer._step.counted_traffic(adapt(batch, CONFIG["vocab_size"]).arrays, rank)
         assert counted == [
             {**row, "bytes": pytest.approx(row["bytes"]), "most_bytes": pytest.approx(row["most_bytes"])} for row in planned.traffic

@@ -56,6 +56,9 @@ std::byte* Executor::address(const Placement& placement, int32_t carried_copy) c
     case Region::kCarried:
       return memory_.carried.data() + carried_copy * plan_.carried_bytes + plan_.carried[static_cast<size_t>(placement.buffer)].offset +
              placement.offset;
+    case Region::kHost:
+      return memory_.host.data() + carried_copy * plan_.host_bytes + plan_.host[static_cast<size_t>(placement.buffer)].offset +
+             placement.offset;
     case Region::kResult:
       return memory_.results.data() + plan_.results[static_cast<size_t>(placement.buffer)].offset + placement.offset;
     case Region::kScratch:

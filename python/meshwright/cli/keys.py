@@ -212,7 +212,14 @@ KEYS = (
     Key(
         "seed", INTEGER, 0, "seed of weights, data order and sampling", ("quickstart", "prepare", "train", "generate"), low=0, below=1 << 63
     ),
-    Key("remat", TEXT, "none", "what is recomputed in backward: none, minimal, full, or names of values", _PLAN, changes_result=False),
+    Key(
+        "remat",
+        TEXT,
+        "none",
+        "what backward recomputes: none, minimal, full, auto, ... (docs/memory.md), or custom:NAME,NAME=offload",
+        _PLAN,
+        changes_result=False,
+    ),
     Key(
         "rules",
         PATH,

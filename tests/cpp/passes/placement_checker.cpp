@@ -39,6 +39,7 @@ class PieceChecker {
     int64_t bytes = piece_.scratch_bytes;
     if (p.region == Region::kKept) bytes = plan_.kept.at(static_cast<size_t>(p.buffer)).bytes;
     if (p.region == Region::kCarried) bytes = plan_.carried.at(static_cast<size_t>(p.buffer)).bytes;
+    if (p.region == Region::kHost) bytes = plan_.host.at(static_cast<size_t>(p.buffer)).bytes;
     if (p.region == Region::kResult) bytes = plan_.results.at(static_cast<size_t>(p.buffer)).bytes;
     if (p.region == Region::kNone) throw Failure(where + " has no place");
     Lines& lines = memory_[{p.region, p.buffer}];
@@ -126,6 +127,7 @@ int64_t checked_end(const std::vector<Buffer>& buffers) {
 void check_placement(const Plan& plan) {
   EXPECT_EQ(checked_end(plan.kept), plan.kept_bytes);
   EXPECT_EQ(checked_end(plan.carried), plan.carried_bytes);
+  EXPECT_EQ(checked_end(plan.host), plan.host_bytes);
   EXPECT_EQ(checked_end(plan.results), plan.result_bytes);
   int64_t scratch = 0;
   for (const Piece& piece : plan.pieces) {

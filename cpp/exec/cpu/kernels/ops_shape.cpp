@@ -1,4 +1,4 @@
-// Ops that move elements: reorder, broadcast_to, slice, concat, pad, and iota. All but the last are strided copies.
+// Ops that move elements: reorder, broadcast_to, slice, concat, pad, to_host, from_host, and iota. All but the last are strided copies.
 #include <cstring>
 
 #include "exec/cpu/kernel_list.h"
@@ -7,7 +7,7 @@
 namespace mw::cpu {
 namespace {
 
-// reorder, broadcast_to: by the names of the result's dims.
+// reorder, broadcast_to, to_host, from_host: by the names of the result's dims.
 Kernel make_copy(const Signature& s, const KernelEnvironment& environment) {
   const CopyCall call = copy_between(s.result(0).dims, s.operand(0), s.result(0));
   return {.run = [call, isa = environment.isa](const KernelRun& r) { run_copy(r, isa, call, r.operands[0], r.results[0]); },
@@ -82,6 +82,8 @@ Kernel make_iota(const Signature& s, const KernelEnvironment&) {
 void shape_kernels(KernelTable& table) {
   table.emplace("reorder", make_copy);
   table.emplace("broadcast_to", make_copy);
+  table.emplace("to_host", make_copy);
+  table.emplace("from_host", make_copy);
   table.emplace("slice", make_slice);
   table.emplace("concat", make_concat);
   table.emplace("pad", make_pad);
