@@ -75,7 +75,7 @@ class PlanReport:
     peak_bytes: most memory that a rank holds; the sum of `memory`.
     memory: bytes by use: parameters, gradients, optimizer_state, activations (left by the forward for the backward), batch, scratch,
         results, staging.
-    host_bytes: offloaded activations, in the host's memory; not part of the peak. They count for `fits` where that memory is this machine's.
+    host_bytes: offloaded activations, not part of the peak; they count for `fits` where the host's memory is this machine's too.
     activations: the same activations by scope, largest first: `{"scope": "layers.*.mlp.gate", "bytes": ...}`.
     expert_rows: where rows of experts travel to the ranks of their experts (mesh axis `expert`), of one layer and rank: `mean`, when all
         experts are chosen equally often; `bound`, the room in this plan; `worst`, never exceeded. A step that needs more than the bound
@@ -166,8 +166,8 @@ class PlanReport:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the programs."""
         names = (
-            "settings num_ranks num_parameters fits peak_bytes needed_bytes host_bytes available_bytes memory activations expert_rows model_flops "
-            "executed_flops traffic collectives warnings"
+            "settings num_ranks num_parameters fits peak_bytes needed_bytes host_bytes available_bytes memory activations expert_rows "
+            "model_flops executed_flops traffic collectives warnings"
         )
         facts = {name: getattr(self, name) for name in names.split()}
         if self.estimate:
