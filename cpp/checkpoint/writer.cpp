@@ -3,8 +3,10 @@
 #include <signal.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <exception>
 #include <filesystem>
 #include <mutex>
@@ -18,15 +20,16 @@
 #include "checkpoint/checkpoints.h"
 #include "checkpoint/commit.h"
 #include "checkpoint/folder.h"
+#include "comm/agreement.h"
 
 namespace mw {
 namespace {
 
 namespace fs = std::filesystem;
 
-std::string path_in(const PendingFolder& pending, const std::string& path) {
+std::string path_in(const std::string& folder, const std::string& path) {
   MW_CHECK(stays_inside(path), "path ", in_quotes(path), " leaves the checkpoint folder");
-  const std::string full = pending.path() + "/" + path;
+  const std::string full = folder + "/" + path;
   make_folders(fs::path(full).parent_path().string());
   return full;
 }
@@ -49,7 +52,7 @@ void write_indexes(const SaveRequest& request, const PendingFolder& pending, Fil
   }
   for (const auto& [stem, index] : indexes) {
     const std::string path = stem + ".safetensors.index.json";
-    digests[path] = write_file(path_in(pending, path), tensor_index_text(index.weight_map, index.bytes));
+    digests[path] = write_file(path_in(pending.path(), path), tensor_index_text(index.weight_map, index.bytes));
   }
 }
 
@@ -103,9 +106,9 @@ FileDigest write_tensor_file(const std::string& path, const PlannedFile& file, c
 }
 
 // One thread per writing rank, each with its files in order.
-FileDigests write_files_by_writer(const SaveRequest& request, const PendingFolder& pending, const WriteTensor& write_tensor) {
+FileDigests write_files_by_writer(const std::vector<PlannedFile>& all, const std::string& folder, const WriteTensor& write_tensor) {
   std::map<int, std::vector<const PlannedFile*>> files_of;
-  for (const PlannedFile& file : request.files) files_of[file.writer].push_back(&file);
+  for (const PlannedFile& file : all) files_of[file.writer].push_back(&file);
   std::mutex mutex;
   FileDigests digests;
   std::exception_ptr error;
@@ -114,7 +117,7 @@ FileDigests write_files_by_writer(const SaveRequest& request, const PendingFolde
     threads.push_back(start_quiet_thread([&, files = &files] {
       try {
         for (const PlannedFile* file : *files) {
-          const FileDigest digest = write_tensor_file(path_in(pending, file->path), *file, write_tensor);
+          const FileDigest digest = write_tensor_file(path_in(folder, file->path), *file, write_tensor);
           const std::lock_guard lock(mutex);
           digests[file->path] = digest;
         }
@@ -129,18 +132,15 @@ FileDigests write_files_by_writer(const SaveRequest& request, const PendingFolde
   return digests;
 }
 
-using WriteTensorFiles = std::function<FileDigests(const PendingFolder&)>;
-
-FileDigests save_folder(const SaveRequest& request, const WriteTensorFiles& write_tensor_files) {
-  PendingFolder pending(request.folder);
-  const FileDigests tensor_files = write_tensor_files(pending);
+// All that follows the tensor files, the commit included.
+FileDigests finish_folder(const SaveRequest& request, PendingFolder& pending, const FileDigests& tensor_files) {
   FileDigests digests = tensor_files;
   write_indexes(request, pending, digests);
   for (const SmallFile& file : request.small_files) {
     MW_CHECK(!digests.contains(file.path) && file.path != kManifestName, "file ", in_quotes(file.path), " is given twice");
-    digests[file.path] = write_file(path_in(pending, file.path), file.make ? file.make(tensor_files) : file.bytes);
+    digests[file.path] = write_file(path_in(pending.path(), file.path), file.make ? file.make(tensor_files) : file.bytes);
   }
-  write_file(path_in(pending, kManifestName), manifest_text(digests));
+  write_file(path_in(pending.path(), kManifestName), manifest_text(digests));
   pending.commit();
   if (request.keep_last > 0) keep_newest(pending.parent(), request.keep_last, request.folder);
   return digests;
@@ -151,11 +151,11 @@ std::string staged_key(const std::string& stem, const std::string& name) { retur
 }  // namespace
 
 FileDigests save_now(const SaveRequest& request, const WriteTensor& write_tensor) {
-  return save_folder(request, [&](const PendingFolder& pending) {
-    FileDigests digests;
-    for (const PlannedFile& file : request.files) digests[file.path] = write_tensor_file(path_in(pending, file.path), file, write_tensor);
-    return digests;
-  });
+  PendingFolder pending(request.folder);
+  FileDigests digests;
+  for (const PlannedFile& file : request.files)
+    digests[file.path] = write_tensor_file(path_in(pending.path(), file.path), file, write_tensor);
+  return finish_folder(request, pending, digests);
 }
 
 int64_t staging_bytes(std::span<const PlannedFile> files) {
@@ -167,36 +167,96 @@ int64_t staging_bytes(std::span<const PlannedFile> files) {
 }
 
 struct CheckpointWriter::State {
+  // What the thread works on. With processes there is a meeting after each.
+  enum class Work { kNone, kFiles, kFinish };
+
   SaveRequest request;
+  Communicator* ranks = nullptr;
+  std::vector<PlannedFile> own_files;
   StagingMemory memory;
   std::unordered_map<std::string, StagedTensor> tensors;
-  std::thread thread;
-  std::atomic<bool> writing = false;
   bool begun = false;
+  Work work = Work::kNone;
+  std::string folder;                      // pending
+  std::unique_ptr<PendingFolder> pending;  // of the rank that commits
+  FileDigests tensor_files;
+  std::thread thread;
+  std::atomic<bool> running = false;
   std::mutex error_mutex;
   std::exception_ptr error;
 
-  void write() {
-    try {
-      const WriteTensor staged = [this](const PlannedFile& file, const TensorSpec& tensor, const Sink& sink) {
-        sink({memory.data() + tensors.at(staged_key(file.stem, tensor.name)).offset, static_cast<size_t>(tensor.num_bytes())});
-      };
-      save_folder(request, [&](const PendingFolder& pending) { return write_files_by_writer(request, pending, staged); });
-    } catch (...) {
-      const std::lock_guard lock(error_mutex);
-      error = std::current_exception();
-    }
-    writing = false;
+  bool is_first() const { return ranks == nullptr || ranks->rank() == 0; }
+
+  void start(Work next, std::function<void()> body) {
+    work = next;
+    running = true;
+    thread = start_quiet_thread([this, body = std::move(body)] {
+      try {
+        body();
+      } catch (...) {
+        const std::lock_guard lock(error_mutex);
+        error = std::current_exception();
+      }
+      running = false;
+    });
   }
 
-  void join_and_rethrow() {
+  void write_files() {
+    const WriteTensor staged = [this](const PlannedFile& file, const TensorSpec& tensor, const Sink& sink) {
+      sink({memory.data() + tensors.at(staged_key(file.stem, tensor.name)).offset, static_cast<size_t>(tensor.num_bytes())});
+    };
+    tensor_files = write_files_by_writer(own_files, folder, staged);
+  }
+  void finish() {
+    finish_folder(request, *pending, tensor_files);
+    pending = nullptr;
+  }
+
+  // What the thread that has ended says; "" when all is well.
+  std::exception_ptr join() {
     if (thread.joinable()) thread.join();
-    std::exception_ptr failed;
-    {
-      const std::lock_guard lock(error_mutex);
-      failed = std::exchange(error, nullptr);
+    const std::lock_guard lock(error_mutex);
+    return std::exchange(error, nullptr);
+  }
+
+  void end() {
+    pending = nullptr;  // without a commit: removed
+    work = Work::kNone;
+  }
+
+  // One meeting of the processes; true when the save is over.
+  bool meet() {
+    const Group all = everyone(*ranks);
+    std::vector<int64_t> still(static_cast<size_t>(all.size()));
+    const int64_t mine = running ? 1 : 0;
+    ranks->all_gather(all, &mine, still.data(), sizeof mine);
+    if (std::find(still.begin(), still.end(), 1) != still.end()) return false;
+    std::string problem;
+    if (const std::exception_ptr failed = join()) {
+      try {
+        std::rethrow_exception(failed);
+      } catch (const std::exception& e) {
+        problem = e.what();
+      }
     }
-    if (failed) std::rethrow_exception(failed);
+    const std::vector<std::string> problems = gather_texts(*ranks, all, problem);
+    for (size_t r = 0; r < problems.size(); ++r) {
+      if (problems[r].empty()) continue;
+      end();
+      throw UserError(concat_text("rank ", r, ": ", problems[r]));
+    }
+    if (work == Work::kFinish) {
+      end();
+      return true;
+    }
+    for (const std::string& text : gather_texts(*ranks, all, manifest_text(tensor_files)))
+      tensor_files.merge(parse_manifest(text, "a rank"));
+    if (is_first()) {
+      start(Work::kFinish, [this] { finish(); });
+    } else {
+      work = Work::kFinish;
+    }
+    return false;
   }
 };
 
@@ -206,13 +266,20 @@ CheckpointWriter::~CheckpointWriter() {
   if (state_->thread.joinable()) state_->thread.join();
 }
 
-void CheckpointWriter::begin(SaveRequest request) {
+void CheckpointWriter::begin(SaveRequest request, Communicator* ranks) {
   wait();
+  state_->ranks = ranks != nullptr && ranks->size() > 1 ? ranks : nullptr;
   state_->request = std::move(request);
   state_->tensors.clear();
-  state_->memory.reserve(static_cast<size_t>(mw::staging_bytes(state_->request.files)));
-  size_t offset = 0;
+  state_->tensor_files.clear();
+  state_->own_files.clear();
   for (const PlannedFile& file : state_->request.files) {
+    if (writes(file)) state_->own_files.push_back(file);
+  }
+  if (state_->ranks) open_shared_folder();
+  state_->memory.reserve(static_cast<size_t>(mw::staging_bytes(state_->own_files)));
+  size_t offset = 0;
+  for (const PlannedFile& file : state_->own_files) {
     for (const TensorSpec& tensor : file.tensors) {
       StagedTensor staged{&tensor, offset, std::make_unique<std::atomic<int64_t>>(0)};
       offset += static_cast<size_t>((tensor.num_bytes() + 63) / 64 * 64);
@@ -221,6 +288,35 @@ void CheckpointWriter::begin(SaveRequest request) {
     }
   }
   state_->begun = true;
+}
+
+bool CheckpointWriter::writes(const PlannedFile& file) const { return state_->ranks == nullptr || file.writer == state_->ranks->rank(); }
+
+// The first rank makes the folder that is to become the checkpoint; all others must see it.
+void CheckpointWriter::open_shared_folder() {
+  std::string made, problem;
+  if (state_->is_first()) {
+    try {
+      state_->pending = std::make_unique<PendingFolder>(state_->request.folder);
+      made = state_->pending->path();
+    } catch (const UserError& e) {
+      problem = e.what();
+    }
+  }
+  const Group all = everyone(*state_->ranks);
+  problem = gather_texts(*state_->ranks, all, problem)[0];
+  if (!problem.empty()) throw UserError(problem);
+  state_->folder = gather_texts(*state_->ranks, all, made)[0];
+  std::error_code ignored;
+  const std::vector<std::string> seen = gather_texts(*state_->ranks, all, fs::is_directory(state_->folder, ignored) ? "seen" : "");
+  std::string blind;
+  for (size_t r = 0; r < seen.size(); ++r) {
+    if (seen[r].empty()) blind += (blind.empty() ? "" : ", ") + std::to_string(r);
+  }
+  if (blind.empty()) return;
+  state_->end();
+  throw UserError(printable(state_->request.folder, 1000) + ": rank 0 made this checkpoint's folder, but rank " + blind +
+                  " does not see it; expected a folder that all ranks share");
 }
 
 void CheckpointWriter::put(const std::string& stem, const std::string& name, const Slice& slice, DType dtype, const void* piece) {
@@ -241,7 +337,7 @@ void CheckpointWriter::put(const std::string& stem, const std::string& name, con
 
 void CheckpointWriter::launch() {
   MW_CHECK(state_->begun, "launch without begin");
-  for (const PlannedFile& file : state_->request.files) {
+  for (const PlannedFile& file : state_->own_files) {
     for (const TensorSpec& tensor : file.tensors) {
       const int64_t num_put = *state_->tensors.at(staged_key(file.stem, tensor.name)).num_put;
       MW_CHECK(num_put == num_elements(tensor.shape), "tensor ", in_quotes(tensor.name), " of ", file.stem, ": ", num_put, " of ",
@@ -249,17 +345,33 @@ void CheckpointWriter::launch() {
     }
   }
   state_->begun = false;
-  state_->writing = true;
-  state_->thread = start_quiet_thread([state = state_.get()] { state->write(); });
+  state_->start(State::Work::kFiles, [state = state_.get()] {
+    if (state->ranks) return state->write_files();
+    state->pending = std::make_unique<PendingFolder>(state->request.folder);
+    state->folder = state->pending->path();
+    state->write_files();
+    state->finish();
+  });
 }
 
 bool CheckpointWriter::poll() {
-  if (state_->writing) return false;
-  state_->join_and_rethrow();
+  if (state_->work == State::Work::kNone) return true;
+  if (state_->ranks) return state_->meet();
+  if (state_->running) return false;
+  wait();
   return true;
 }
 
-void CheckpointWriter::wait() { state_->join_and_rethrow(); }
+void CheckpointWriter::wait() {
+  if (state_->work == State::Work::kNone) return;
+  if (state_->ranks) {
+    while (!state_->meet()) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    return;
+  }
+  const std::exception_ptr failed = state_->join();
+  state_->end();
+  if (failed) std::rethrow_exception(failed);
+}
 
 int64_t CheckpointWriter::staging_bytes() const { return static_cast<int64_t>(state_->memory.bytes()); }
 

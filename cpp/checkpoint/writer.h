@@ -6,6 +6,10 @@
 //   writer.launch();                                                           // returns at once; training goes on
 //   ... writer.poll() at step boundaries, writer.wait() before leaving ...
 //
+// Where the ranks are processes they all make these calls, with their communicator: each stages and writes the files whose writer it is,
+// and once all have reported, at a later poll(), the first rank writes what follows the tensor files. The threads never use the
+// communicator; a failure of one is thrown on all of them.
+//
 // What the thread does: a temporary folder beside the final one; every file written once, by a thread of its writing rank,
 // checksummed and fsynced; the index files;
 // the small files; manifest.json; fsync of the folders; one rename; fsync of the parent. A reader sees the whole checkpoint or none.
@@ -20,6 +24,7 @@
 
 #include "checkpoint/layout.h"
 #include "checkpoint/manifest.h"
+#include "comm/communicator.h"
 
 namespace mw {
 
@@ -54,8 +59,11 @@ class CheckpointWriter {
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
   ~CheckpointWriter();  // waits for the save under way; its error, if nobody asked, is lost
 
-  // Waits for the save before it.
-  void begin(SaveRequest request);
+  // Waits for the save before it. `ranks`: of processes, null where all are in this one; it must outlive the save. UserError on all of them
+  // where one does not see the folder.
+  void begin(SaveRequest request, Communicator* ranks = nullptr);
+  // Whether put() wants the tensors of this file: not where another process writes it.
+  bool writes(const PlannedFile& file) const;
 
   // Copies a packed row-major piece into its place, converted to the tensor's dtype. Ranks may call at once with disjoint slices.
   // UserError for an unknown tensor or a slice outside it.
@@ -72,6 +80,8 @@ class CheckpointWriter {
   void release_staging();         // gives it back; only when no save is under way
 
  private:
+  void open_shared_folder();
+
   struct State;
   std::unique_ptr<State> state_;
 };

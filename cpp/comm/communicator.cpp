@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <numeric>
 
 #include "base/error.h"
 
@@ -48,6 +49,14 @@ Group make_group(const Mesh& mesh, int64_t rank, const std::vector<GroupPart>& p
   }
   for (const int64_t r : group.ranks) MW_CHECK(r >= 0, "a group has a hole");
   group.index = position(rank);
+  return group;
+}
+
+Group everyone(const Communicator& comm) {
+  Group group;
+  group.ranks.resize(static_cast<size_t>(comm.size()));
+  std::iota(group.ranks.begin(), group.ranks.end(), int64_t{0});
+  group.index = comm.rank();
   return group;
 }
 

@@ -57,6 +57,9 @@ class Communicator {
   virtual void progress() {}
 };
 
+// All ranks, as a group.
+Group everyone(const Communicator& comm);
+
 // One rank on its own: every group has one member.
 class SingleRank : public Communicator {
  public:

@@ -64,10 +64,10 @@ void MpiWorld::share_processors() {
     for (size_t cpu = 0; cpu < text.size() - space - 1; ++cpu) usable[cpu] = std::max(usable[cpu], text[space + 1 + cpu]);
     ++ranks;
   }
-  threads_per_rank_ = CPU_SETSIZE;
+  processors_per_rank_ = CPU_SETSIZE;
   for (const auto& [name, found] : hosts) {
     const auto usable = static_cast<int>(std::count(found.second.begin(), found.second.end(), '1'));
-    threads_per_rank_ = std::min(threads_per_rank_, std::max(1, usable / found.first));
+    processors_per_rank_ = std::min(processors_per_rank_, std::max(1, usable / found.first));
   }
 }
 

@@ -25,8 +25,7 @@ class MpiWorld : public World {
   // An error is the caller's: the other ranks wait until they fail too or this one aborts.
   void run(const std::function<void(Communicator&)>& body) override { body(*rank_); }
 
-  // Processors for each rank: those that the ranks of a host may use, shared out; the same on every rank.
-  int threads_per_rank() const { return threads_per_rank_; }
+  int processors_per_rank() const override { return processors_per_rank_; }
   const MpiLibrary& library() const { return mpi_; }
 
   // Leaves MPI; every rank calls it, and nothing of this world after it.
@@ -42,7 +41,7 @@ class MpiWorld : public World {
   bool started_here_ = false;
   std::unique_ptr<MpiRank> rank_;
   std::vector<int64_t> local_;
-  int threads_per_rank_ = 1;
+  int processors_per_rank_ = 1;
 };
 
 }  // namespace mw

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "base/error.h"
+#include "base/thread_pool.h"
 #include "comm/combine.h"
 
 namespace mw {
@@ -178,6 +179,8 @@ ThreadWorld::ThreadWorld(int64_t size) {
 ThreadWorld::~ThreadWorld() = default;
 
 Communicator& ThreadWorld::rank(int64_t r) { return *ranks_.at(static_cast<size_t>(r)); }
+
+int ThreadWorld::processors_per_rank() const { return std::max(1, usable_processors() / static_cast<int>(size())); }
 
 ThreadWorld::Meeting& ThreadWorld::meeting_of(const Group& group) {
   const std::lock_guard lock(mutex_);

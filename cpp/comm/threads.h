@@ -24,6 +24,7 @@ class ThreadWorld : public World {
   int64_t size() const override { return static_cast<int64_t>(ranks_.size()); }
   const std::vector<int64_t>& local_ranks() const override { return everyone_; }
   Communicator& rank(int64_t r) override;
+  int processors_per_rank() const override;
 
   // Runs `body` once per rank, each on a thread of its own that lives as long as the world (rank 0 on the caller's).
   void run(const std::function<void(Communicator&)>& body) override;

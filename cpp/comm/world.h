@@ -17,6 +17,9 @@ class World {
   virtual Communicator& rank(int64_t r) = 0;                    // of this process
   virtual void run(const std::function<void(Communicator&)>& body) = 0;
 
+  // For each rank: those that the ranks of a host may use, shared out; the same on every rank.
+  virtual int processors_per_rank() const = 0;
+
   bool is_shared() const { return static_cast<int64_t>(local_ranks().size()) < size(); }  // with other processes
 };
 

@@ -2,8 +2,16 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <span>
+#include <sstream>
 
 #include "base/error.h"
+#include "base/thread_pool.h"
+#include "base/xxhash64.h"
+#include "comm/agreement.h"
+#include "comm/threads.h"
+#include "exec/collect.h"
 #include "exec/shards.h"
 
 namespace mw {
@@ -68,9 +76,7 @@ struct SeenLoad {
   float most = 0, too_many = 0;
 };
 SeenLoad largest_load(Communicator& comm, const cpu::ExpertLoad& mine) {
-  Group world;
-  for (int64_t r = 0; r < comm.size(); ++r) world.ranks.push_back(r);
-  world.index = comm.rank();
+  const Group world = everyone(comm);
   const auto most = static_cast<float>(mine.most);
   const SeenLoad in{most, mine.too_many ? most : 0.0f};
   SeenLoad out;
@@ -85,9 +91,20 @@ TooManyExpertRows::TooManyExpertRows(const ExpertRowsPlanned& planned, double lo
                          " rows of experts; the plan has room for " + std::to_string(planned.bound)),
       load(load) {}
 
-Engine::Engine(EngineOptions options) : options_(std::move(options)), world_(options_.mesh.size()) {
+Engine::Engine(EngineOptions options) : options_(std::move(options)), world_(std::move(options_.world)) {
+  const int64_t ranks = options_.mesh.size();
+  if (ranks == 1) world_ = nullptr;
+  if (world_ && world_->size() != ranks) {
+    throw UserError(concat_text("the mesh (", options_.mesh.to_string(), ") has ", ranks, " ranks, but mpirun started ", world_->size(),
+                                "; expected as many"));
+  }
+  if (!world_) world_ = std::make_shared<ThreadWorld>(ranks);
+  if (world_->is_shared()) {
+    const int64_t each = options_.threads > 0 ? options_.threads / ranks : world_->processors_per_rank();
+    options_.threads = static_cast<int>(std::max<int64_t>(1, each) * std::ssize(world_->local_ranks()));
+  }
   if (options_.threads <= 0) options_.threads = usable_processors();
-  for (int64_t r = 0; r < options_.mesh.size(); ++r) {
+  for (size_t r = 0; r < world_->local_ranks().size(); ++r) {
     memory_.push_back(std::make_unique<RankMemory>());
     pools_.push_back(std::make_unique<ThreadPool>(threads_per_rank()));
   }
@@ -95,19 +112,59 @@ Engine::Engine(EngineOptions options) : options_(std::move(options)), world_(opt
 
 Engine::~Engine() = default;
 
-int Engine::threads_per_rank() const { return std::max(1, options_.threads / static_cast<int>(options_.mesh.size())); }
+int Engine::threads_per_rank() const { return std::max(1, options_.threads / static_cast<int>(world_->local_ranks().size())); }
+
+size_t Engine::place_of(int64_t rank) const {
+  const std::vector<int64_t>& local = world_->local_ranks();
+  const auto found = std::find(local.begin(), local.end(), rank);
+  if (found != local.end()) return static_cast<size_t>(found - local.begin());
+  if (rank < 0 || rank >= options_.mesh.size())
+    throw UserError(concat_text("rank is ", rank, "; expected 0 to ", options_.mesh.size() - 1));
+  throw UserError(concat_text("rank ", rank, " is in another process; this one has rank ", local[0]));
+}
 
 cpu::KernelEnvironment Engine::environment() const { return {.isa = chosen_isa(), .threads = threads_per_rank()}; }
 
 std::unique_ptr<LoadedPlan> Engine::load(Plan plan) {
   auto loaded = std::make_unique<LoadedPlan>();
+  if (world_->is_shared()) check_same_program(plan);
   loaded->plan = std::move(plan);
-  for (int64_t r = 0; r < options_.mesh.size(); ++r) {
-    memory_[static_cast<size_t>(r)]->reserve(loaded->plan);
-    loaded->ranks.push_back(
-        std::make_unique<cpu::Executor>(loaded->plan, *memory_[static_cast<size_t>(r)], options_.mesh, world_.rank(r), environment()));
+  for (const int64_t r : world_->local_ranks()) {
+    RankMemory& rank_memory = memory(r);
+    rank_memory.reserve(loaded->plan);
+    loaded->ranks.push_back(std::make_unique<cpu::Executor>(loaded->plan, rank_memory, options_.mesh, world_->rank(r), environment()));
   }
   return loaded;
+}
+
+void Engine::check_same_program(const Plan& plan) const {
+  Communicator& comm = world_->rank(first_rank());
+  std::vector<GroupPart> parts;
+  for (const std::string& axis : Mesh::axis_names()) {
+    if (axis != "stage" && options_.mesh.size_of(axis) > 1) parts.push_back({axis, 1, options_.mesh.size_of(axis)});
+  }
+  std::map<std::string, std::string> facts;
+  for (const Piece& piece : plan.pieces) {
+    const std::string text = piece.program.to_text();
+    facts["program '" + piece.name + (piece.variant.empty() ? "" : " " + piece.variant) + "'"] =
+        hex16(xxhash64(std::as_bytes(std::span(text))));
+  }
+  check_agreement(comm, make_group(options_.mesh, comm.rank(), parts), facts, "the ranks of a stage would run different programs:");
+}
+
+void Engine::check_same_inputs(const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars) const {
+  std::map<std::string, std::string> facts;
+  for (const auto& [name, array] : inputs) {
+    const std::span bytes(static_cast<const std::byte*>(array.data), static_cast<size_t>(array.type.bytes()));
+    facts["batch field '" + name + "'"] = to_string(array.type) + " with hash " + hex16(xxhash64(bytes));
+  }
+  for (const auto& [name, value] : scalars) {
+    std::ostringstream text;
+    text << std::hexfloat << value;
+    facts["scalar '" + name + "'"] = text.str();
+  }
+  Communicator& comm = world_->rank(first_rank());
+  check_agreement(comm, everyone(comm), facts, "every rank gives the whole batch of a step, the same on all of them, but they differ:");
 }
 
 void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars,
@@ -115,11 +172,11 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
   const Plan& plan = loaded.plan;
   const int64_t microbatches = count_microbatches(plan);
   check_inputs(plan, inputs, microbatches);
+  if (world_->is_shared()) check_same_inputs(inputs, scalars);
   for (const auto& memory : memory_) write_scalars(plan, *memory, scalars);
-  bool stopped = false;
   SeenLoad seen;
-  world_.run([&](Communicator& comm) {
-    const auto r = static_cast<size_t>(comm.rank());
+  world_->run([&](Communicator& comm) {
+    const size_t r = place_of(comm.rank());
     int32_t staged = -1;
     loaded.ranks[r]->begin_run();
     // Whether all rows of experts had room: everyone gets the same answer.
@@ -136,11 +193,10 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
         asked = true;
         if (!all_had_room()) return;
       }
-      if (before_row) {  // rank 0 decides, everyone follows
-        comm.barrier();
-        if (r == 0) stopped = !before_row(row, piece);
-        comm.barrier();
-        if (stopped) return;
+      if (before_row) {  // one that says no stops everyone
+        float stop = r == 0 && !before_row(row, piece) ? 1.0f : 0.0f;
+        comm.all_reduce(everyone(comm), DType::kF32, ReduceKind::kMax, &stop, &stop, 1);
+        if (stop != 0) return;
       }
       if (row.microbatch != staged && piece.name != "update") {
         stage_inputs(plan, *memory_[r], options_.mesh, comm.rank(), row, microbatches, inputs);
@@ -160,9 +216,8 @@ void Engine::observe(LoadedPlan& loaded, OpObserver observer) {
       loaded.ranks[r]->observer = nullptr;
       continue;
     }
-    loaded.ranks[r]->observer = [observer, r](const Program& program, const Op& op, const cpu::KernelRun& run) {
-      observer(static_cast<int64_t>(r), program, op, run);
-    };
+    loaded.ranks[r]->observer = [observer, rank = world_->local_ranks()[r]](
+                                    const Program& program, const Op& op, const cpu::KernelRun& run) { observer(rank, program, op, run); };
   }
 }
 
@@ -174,22 +229,28 @@ void Engine::forget_kept(const std::string& prefix) {
   for (const auto& memory : memory_) memory->kept.erase_prefix(prefix);
 }
 
-Block Engine::shard(const Buffer& buffer, size_t rank) const {
-  return {buffer.type, shard_start(buffer.global_type, buffer.layout, options_.mesh, static_cast<int64_t>(rank))};
+Block Engine::shard(const Buffer& buffer, int64_t rank) const {
+  return {buffer.type, shard_start(buffer.global_type, buffer.layout, options_.mesh, rank)};
 }
 
 void Engine::write_kept(const std::string& name, const Block& block, const void* data) {
-  for (size_t r = 0; r < memory_.size(); ++r) {
-    const KeptStore::Entry& entry = memory_[r]->kept.get(name);
+  for (const int64_t r : world_->local_ranks()) {
+    const KeptStore::Entry& entry = memory(r).kept.get(name);
     copy_shared(block, static_cast<const std::byte*>(data), shard(entry.buffer, r), entry.data);
   }
 }
 
-void Engine::read_kept(const std::string& name, const Block& block, void* data) const {
+void Engine::read_kept(const std::string& name, const Block& block, void* data, int64_t receiver) const {
+  auto* to = static_cast<std::byte*>(data);
   for (size_t r = 0; r < memory_.size(); ++r) {
     const KeptStore::Entry& entry = memory_[r]->kept.get(name);
-    copy_shared(shard(entry.buffer, r), entry.data, block, static_cast<std::byte*>(data));
+    copy_shared(shard(entry.buffer, world_->local_ranks()[r]), entry.data, block, to);
   }
+  if (!world_->is_shared()) return;
+  const KeptStore::Entry& entry = memory_[0]->kept.get(name);
+  std::vector<Block> shards;
+  for (int64_t r = 0; r < options_.mesh.size(); ++r) shards.push_back(shard(entry.buffer, r));
+  collect_block(world_->rank(first_rank()), shards, entry.data, block, to, receiver);
 }
 
 const Type& Engine::result_type(const LoadedPlan& loaded, const std::string& name) const {

@@ -1,5 +1,6 @@
-// Engine: the ranks of a mesh in this process, their memory, and the Plans they run. Arrays go in and come out whole; each rank takes
-// its own part by the layouts in the Plan.
+// Engine: the ranks of a mesh in this process (all of them as threads, or one beside those of other processes), their memory, and the
+// Plans they run. Arrays go in and come out whole; each rank takes its own part by the layouts in the Plan. With ranks in other processes
+// every process makes the same calls; those that move data between ranks say so.
 //
 //   Engine engine({.mesh = Mesh({{"fsdp", 2}}), .threads = 2});
 //   LoadedPlan& step = engine.load(plan);
@@ -14,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/threads.h"
+#include "comm/world.h"
 #include "exec/cpu/executor.h"
 #include "exec/memory.h"
 #include "exec/shards.h"
@@ -24,7 +25,9 @@ namespace mw {
 
 struct EngineOptions {
   Mesh mesh;
-  int threads = 0;  // of all ranks together; 0: the CPUs that this process may use
+  int threads = 0;  // of all ranks together; 0: the CPUs that they may use
+  // Processes as ranks; it must have as many as the mesh, unless that has one. None: the ranks are threads of this process.
+  std::shared_ptr<World> world{};
 };
 
 // A whole array, row-major. Batch fields hold the rows of all microbatches, one after the other.
@@ -37,7 +40,7 @@ struct WholeArray {
 struct LoadedPlan {
   Plan plan;
   double expert_load = 0;  // of the last run: the most rows of experts that a rank had to work on, as a multiple of their mean
-  std::vector<std::unique_ptr<cpu::Executor>> ranks;
+  std::vector<std::unique_ptr<cpu::Executor>> ranks;  // of this process
 };
 
 // Some rank would have had to work on more rows of experts than its Plan has room for. The run ended before `update`: parameters and
@@ -50,19 +53,26 @@ class TooManyExpertRows : public std::runtime_error {
 
 class Engine {
  public:
+  static constexpr int64_t kEveryRank = -1;
+
   explicit Engine(EngineOptions options);
   ~Engine();
 
   const Mesh& mesh() const { return options_.mesh; }
   cpu::KernelEnvironment environment() const;
-  int threads() const { return options_.threads; }
+  int threads() const { return options_.threads; }  // of this process
   int threads_per_rank() const;
+  World& world() const { return *world_; }
+  // Where a rank stands among those of this process; UserError when it is in another one.
+  size_t place_of(int64_t rank) const;
 
-  // Allocates what the Plan needs beyond what is there and binds it. Plans are run one at a time.
+  // Allocates what the Plan needs beyond what is there and binds it. Plans are run one at a time. With other processes: UserError when the
+  // ranks of a stage have different Programs.
   std::unique_ptr<LoadedPlan> load(Plan plan);
 
-  // Runs all rows of the Plan's order. `before_row` (rank 0's thread) may stop the run before a row by returning false. TooManyExpertRows,
-  // the same on all ranks, before `update` and before anything is handed out.
+  // Runs all rows of the Plan's order. `before_row` (called for the first rank of each process) may stop the run before a row by returning
+  // false there. TooManyExpertRows, the same on all ranks, before `update` and before anything is handed out. With other processes:
+  // UserError naming the input or scalar that is not the same on all of them.
   using RowHook = std::function<bool(const RunRow&, const Piece&)>;
   void run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars,
            const RowHook& before_row = nullptr);
@@ -71,11 +81,12 @@ class Engine {
   using OpObserver = std::function<void(int64_t rank, const Program&, const Op&, const cpu::KernelRun&)>;
   void observe(LoadedPlan& loaded, OpObserver observer);
 
-  // Kept buffers (parameters, optimizer state): blocks of the whole array; the types must agree.
+  // Kept buffers (parameters, optimizer state): blocks of the whole array; the types must agree. Reading collects what other processes
+  // have, so that all of them read together; with `receiver`, only the process of this rank is given the block.
   bool has_kept(const std::string& name) const { return memory_[0]->kept.find(name) != nullptr; }
   const Buffer& kept_buffer(const std::string& name) const { return memory_[0]->kept.get(name).buffer; }
   void write_kept(const std::string& name, const Block& block, const void* data);
-  void read_kept(const std::string& name, const Block& block, void* data) const;
+  void read_kept(const std::string& name, const Block& block, void* data, int64_t receiver = kEveryRank) const;
   void write_kept(const std::string& name, const void* whole) { write_kept(name, Block::whole(kept_buffer(name).global_type), whole); }
   void read_kept(const std::string& name, void* whole) const { read_kept(name, Block::whole(kept_buffer(name).global_type), whole); }
   // Allocates buffers that no Plan names yet (weights before the first run).
@@ -89,13 +100,16 @@ class Engine {
   const std::byte* result(const LoadedPlan& loaded, const std::string& name) const;
   double scalar(const LoadedPlan& loaded, const std::string& name) const;
 
-  RankMemory& memory(int64_t rank) { return *memory_.at(static_cast<size_t>(rank)); }
+  RankMemory& memory(int64_t rank) { return *memory_[place_of(rank)]; }
 
  private:
-  Block shard(const Buffer& buffer, size_t rank) const;
+  int64_t first_rank() const { return world_->local_ranks()[0]; }
+  void check_same_program(const Plan& plan) const;
+  void check_same_inputs(const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars) const;
+  Block shard(const Buffer& buffer, int64_t rank) const;
 
   EngineOptions options_;
-  ThreadWorld world_;
+  std::shared_ptr<World> world_;
   std::vector<std::unique_ptr<RankMemory>> memory_;
   std::vector<std::unique_ptr<ThreadPool>> pools_;
 };

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/xxhash64.h"
 #include "exec/finite_check.h"
 #include "layers/attention.h"
 #include "models/initial_weights.h"
@@ -93,7 +94,7 @@ Session::Session(ModelConfig config, SessionOptions options) : config_(std::move
   check_model_config(config_);
   check_rules(options_.rules, options_.mesh);
   set_parameters();
-  engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads});
+  engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads, .world = options_.world});
   allocate_parameters();
 }
 
@@ -227,9 +228,9 @@ void Session::load(std::shared_ptr<const TensorSource> source) {
   changed_ = false;
 }
 
-void Session::read_tensor(const std::string& name, DType dtype, void* out, bool master) const {
+void Session::read_tensor(const std::string& name, DType dtype, void* out, bool master, int64_t receiver) const {
   const TensorView view = tensor(name);
-  read_block(view.parameter, view.block, dtype, out, master);
+  read_block(view.parameter, view.block, dtype, out, master, receiver);
 }
 
 void Session::write_tensor(const std::string& name, DType dtype, const void* in) {
@@ -238,14 +239,14 @@ void Session::write_tensor(const std::string& name, DType dtype, const void* in)
   write_block(view.parameter, view.block, dtype, in);
 }
 
-void Session::read_block(const ParameterSpec& p, const Block& block, DType dtype, void* out, bool master) const {
+void Session::read_block(const ParameterSpec& p, const Block& block, DType dtype, void* out, bool master, int64_t receiver) const {
   const bool from_master = master && has_master(p);
   const DType stored = from_master ? DType::kF32 : p.type.dtype;
   const std::string kept = from_master ? kMasterPrefix + p.name : p.name;
   const Block stored_block{block.type.with_dtype(stored), block.start};
-  if (stored == dtype) return engine_->read_kept(kept, stored_block, out);
+  if (stored == dtype) return engine_->read_kept(kept, stored_block, out, receiver);
   std::vector<std::byte> values(static_cast<size_t>(stored_block.type.bytes()));
-  engine_->read_kept(kept, stored_block, values.data());
+  engine_->read_kept(kept, stored_block, values.data(), receiver);
   convert(stored, values.data(), dtype, out, block.type.elements());
 }
 
@@ -261,6 +262,17 @@ void Session::write_block(const ParameterSpec& p, const Block& block, DType dtyp
   if (has_master(p)) write(kMasterPrefix + p.name, DType::kF32);
 }
 
+uint64_t Session::weights_hash() const {
+  Xxhash64 hash;
+  std::vector<std::byte> values;
+  for (const ParameterSpec& p : parameters_) {
+    values.resize(static_cast<size_t>(p.type.bytes()));
+    engine_->read_kept(p.name, values.data());
+    hash.update(values);
+  }
+  return hash.digest();
+}
+
 void Session::rehome(SessionOptions options) {
   // What can be wrong is found while the weights are still where they were.
   check_rules(options.rules, options.mesh);
@@ -273,7 +285,7 @@ void Session::rehome(SessionOptions options) {
   cache_sizes_ = {};  // the caches stay behind with the old engine
   options_ = std::move(options);
   set_parameters();
-  engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads});
+  engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads, .world = options_.world});
   has_masters_ = options_.dtype != DType::kF32;
   allocate_parameters();
   std::vector<Buffer> masters;
@@ -395,7 +407,7 @@ std::string Session::first_not_finite(const ModelInputs& batch, double loss_scal
   LoadedPlan& loaded = plan("loss " + shape_key(batch), loss_plan(batch));
   std::string first;
   engine_->observe(loaded, [&](int64_t rank, const Program& program, const Op& op, const cpu::KernelRun& run) {
-    if (rank != 0 || !first.empty()) return;
+    if (rank != engine_->world().local_ranks()[0] || !first.empty()) return;
     first = find_not_finite(program, op, run);
   });
   try {

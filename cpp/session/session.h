@@ -28,6 +28,7 @@ struct SessionOptions {
   Rules rules = default_rules();
   double expert_rows_factor = kExpertRowsFactor;  // to begin with
   int threads = 0;
+  std::shared_ptr<World> world{};  // of processes, as EngineOptions says
 };
 
 // What the caches of decoding were made for.
@@ -66,9 +67,13 @@ class Session {
   bool is_changed() const { return changed_; }
   void mark_changed() { changed_ = true; }
 
-  // One Hugging Face tensor, whole and row-major, converted. With `master`, from the FP32 master when there is one.
-  void read_tensor(const std::string& name, DType dtype, void* out, bool master) const;
+  // One Hugging Face tensor, whole and row-major, converted. With `master`, from the FP32 master when there is one. Where ranks are
+  // processes all of them read together; with `receiver`, only that rank is given the tensor.
+  void read_tensor(const std::string& name, DType dtype, void* out, bool master, int64_t receiver = Engine::kEveryRank) const;
   void write_tensor(const std::string& name, DType dtype, const void* in);
+
+  // Of all weights as they are stored: the same on every mesh. Where ranks are processes all of them ask together.
+  uint64_t weights_hash() const;
 
   // Moves the weights to other ranks, rules or another dtype; when the new dtype is narrower, the values as they were become masters.
   void rehome(SessionOptions options);
@@ -119,7 +124,7 @@ class Session {
   void allocate_parameters();
   std::vector<std::string> check_tensors(const TensorSource& source) const;
   void check_copies(const TensorSource& source) const;
-  void read_block(const ParameterSpec& p, const Block& block, DType dtype, void* out, bool master) const;
+  void read_block(const ParameterSpec& p, const Block& block, DType dtype, void* out, bool master, int64_t receiver) const;
   void write_block(const ParameterSpec& p, const Block& block, DType dtype, const void* in);
   std::string shape_key(const ModelInputs& batch) const;
   BatchSize batch_size(const ModelInputs& batch) const;

@@ -67,12 +67,36 @@ bool is_stored_part(const DequantizedFolder& published, const TensorSpec& tensor
 }
 
 // One tensor of weight_group: from the model or, where no parameter took it, from where it was loaded.
-void read_weight(const Session& session, const TensorSpec& tensor, bool master, void* out) {
+void read_weight(const Session& session, const TensorSpec& tensor, bool master, void* out, int64_t receiver = Engine::kEveryRank) {
   const std::vector<std::string>& untouched = session.untouched();
   if (std::binary_search(untouched.begin(), untouched.end(), tensor.name)) {
     session.source()->read(tensor.name, tensor.dtype, out);
   } else {
-    session.read_tensor(tensor.name, tensor.dtype, out, master);
+    session.read_tensor(tensor.name, tensor.dtype, out, master, receiver);
+  }
+}
+
+// The ranks, where they are processes.
+Communicator* ranks_of(Session& session) {
+  World& world = session.engine().world();
+  return world.is_shared() ? &world.rank(world.local_ranks()[0]) : nullptr;
+}
+
+// Hands every tensor of the files to the writer, in the process that writes it; from the others it is collected there.
+void stage(Session& session, TrainStep* step, const std::vector<PlannedFile>& files, bool master, CheckpointWriter& writer) {
+  const bool shared = session.engine().world().is_shared();
+  std::vector<std::byte> values;
+  for (const PlannedFile& file : files) {
+    const int64_t receiver = shared ? file.writer : Engine::kEveryRank;
+    for (const TensorSpec& tensor : file.tensors) {
+      values.resize(static_cast<size_t>(tensor.num_bytes()));
+      if (file.stem == kStateStem) {
+        step->read_state(tensor.name, reinterpret_cast<float*>(values.data()), receiver);
+      } else {
+        read_weight(session, tensor, master, values.data(), receiver);
+      }
+      if (writer.writes(file)) writer.put(file.stem, tensor.name, whole(tensor.shape), tensor.dtype, values.data());
+    }
   }
 }
 
@@ -110,19 +134,9 @@ void TrainCheckpointer::save(Session& session, TrainStep& step, CheckpointReques
          }
          return trainer_state_text(complete);
        }});
-  writer_.begin(std::move(save));
-  std::vector<std::byte> values;
-  for (const TensorGroup& group : groups) {
-    for (const TensorSpec& tensor : group.tensors) {
-      values.resize(static_cast<size_t>(tensor.num_bytes()));
-      if (group.stem == kStateStem) {
-        step.read_state(tensor.name, reinterpret_cast<float*>(values.data()));
-      } else {
-        read_weight(session, tensor, false, values.data());
-      }
-      writer_.put(group.stem, tensor.name, whole(tensor.shape), tensor.dtype, values.data());
-    }
-  }
+  const std::vector<PlannedFile> files = save.files;
+  writer_.begin(std::move(save), ranks_of(session));
+  stage(session, &step, files, false, writer_);
   writer_.launch();
 }
 
@@ -158,11 +172,23 @@ TrainerState load_checkpoint(Session& session, TrainStep& step, const std::strin
 }
 
 void save_model(Session& session, const std::string& folder, DType dtype, std::vector<SmallFile> small_files, bool keep_quantized) {
+  Communicator* ranks = ranks_of(session);
+  if (ranks && keep_quantized)
+    throw UserError("keep_quantized: expected ranks that are threads of one process, found processes; `meshwright export` works in one");
   const DequantizedFolder* published = keep_quantized ? &quantized_source(session) : nullptr;
   std::vector<TensorGroup> groups{weight_group(session, dtype)};
   if (published) groups[0] = as_published(*published, groups[0]);
-  const SaveRequest request{
-      .folder = folder, .files = assign_files(groups, kMaxFileBytes, 1), .small_files = std::move(small_files), .keep_last = 0};
+  const SaveRequest request{.folder = folder,
+                            .files = assign_files(groups, kMaxFileBytes, ranks ? static_cast<int>(ranks->size()) : 1),
+                            .small_files = std::move(small_files),
+                            .keep_last = 0};
+  if (ranks) {
+    CheckpointWriter writer;
+    writer.begin(request, ranks);
+    stage(session, nullptr, request.files, true, writer);
+    writer.launch();
+    return writer.wait();
+  }
   save_now(request, [&](const PlannedFile&, const TensorSpec& tensor, const Sink& sink) {
     if (published && is_stored_part(*published, tensor)) return sink(published->stored_bytes(tensor.name));
     std::vector<std::byte> values(static_cast<size_t>(tensor.num_bytes()));

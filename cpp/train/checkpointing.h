@@ -37,8 +37,9 @@ class TrainCheckpointer {
 // the state belongs to, or the state is of another optimizer.
 TrainerState load_checkpoint(Session& session, TrainStep& step, const std::string& folder, bool reset_optimizer);
 
-// Writes the model alone, in the caller's thread, tensor by tensor. `dtype`: of the files. `keep_quantized`: weights that were published
-// in FP8 or MXFP4 are written as they were read, byte by byte. UserError when there are none, or the weights have changed since.
+// Writes the model alone, in the caller's thread, tensor by tensor (staged whole where ranks are processes, which call it together).
+// `dtype`: of the files. `keep_quantized`: weights that were published in FP8 or MXFP4 are written as they were read, byte by byte.
+// UserError when there are none, or the weights have changed since.
 void save_model(Session& session, const std::string& folder, DType dtype, std::vector<SmallFile> small_files, bool keep_quantized = false);
 
 }  // namespace mw

@@ -32,9 +32,10 @@ std::string without_numbers(const std::string& scope) {
 std::vector<ProfileRow> profile_step(TrainStep& step, const ModelInputs& batch, double loss_scale, double lr, int steps) {
   std::map<std::string, ProfileRow> rows;
   double last = 0;
+  const int64_t first = step.first_rank();
   step.observe(batch, [&](int64_t rank, const Program& program, const Op& op, const cpu::KernelRun&) {
     const double now = processor_seconds();
-    if (rank == 0) {
+    if (rank == first) {
       const std::string scope = without_numbers(program.scopes[static_cast<size_t>(op.scope)]);
       ProfileRow& row = rows[program.name + " " + std::string(op.def->name) + " " + scope];
       row.piece = program.name;

@@ -14,11 +14,12 @@ struct ProfileRow {
   std::string op;
   std::string scope;  // with layer numbers replaced by '*'
   int64_t calls = 0;
-  double seconds = 0;  // of all threads of rank 0's process, per step
+  double seconds = 0;  // of all threads of this process, per step
   double flops = 0;    // per step
 };
 
-// Makes `steps` real optimizer steps. Times are exact on one rank; several ranks of one process share its clock.
+// Makes `steps` real optimizer steps. What the first rank of this process does; times are exact where it is the only one, several share the
+// clock.
 std::vector<ProfileRow> profile_step(TrainStep& step, const ModelInputs& batch, double loss_scale, double lr, int steps);
 
 }  // namespace mw

@@ -50,9 +50,9 @@ const std::vector<int64_t>& TrainStep::state_shape(const std::string& name) cons
   return session_.tensor(name.substr(name.find('.') + 1)).parameter.hf_shape;
 }
 
-void TrainStep::read_state(const std::string& name, float* out) const {
+void TrainStep::read_state(const std::string& name, float* out, int64_t receiver) const {
   const auto [kept, block] = state_block(name);
-  session_.engine().read_kept(kept, block, out);
+  session_.engine().read_kept(kept, block, out, receiver);
 }
 
 void TrainStep::write_state(const std::string& name, const float* in) {
@@ -94,9 +94,7 @@ const Plan& TrainStep::plan(const ModelInputs& batch) { return loaded(batch).pla
 
 std::vector<AxisTraffic> TrainStep::counted_traffic(const ModelInputs& batch, int64_t rank) {
   const LoadedPlan& step = loaded(batch);
-  if (rank < 0 || rank >= static_cast<int64_t>(step.ranks.size()))
-    throw UserError("there is no rank " + std::to_string(rank) + " among " + std::to_string(step.ranks.size()));
-  return mw::counted_traffic(step.plan, *step.ranks[static_cast<size_t>(rank)]);
+  return mw::counted_traffic(step.plan, *step.ranks[session_.engine().place_of(rank)]);
 }
 
 std::vector<AxisTraffic> TrainStep::planned_traffic(const ModelInputs& batch) {

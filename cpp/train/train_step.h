@@ -49,8 +49,8 @@ class TrainStep {
   // FP32 states by name, NAME being a Hugging Face tensor: "first_moment.NAME", "second_moment.NAME", "momentum.NAME", and "master.NAME"
   // with masters.
   std::vector<std::string> state_names() const;
-  const std::vector<int64_t>& state_shape(const std::string& name) const;  // of the Hugging Face tensor
-  void read_state(const std::string& name, float* out) const;
+  const std::vector<int64_t>& state_shape(const std::string& name) const;                             // of the Hugging Face tensor
+  void read_state(const std::string& name, float* out, int64_t receiver = Engine::kEveryRank) const;  // as Engine::read_kept
   void write_state(const std::string& name, const float* in);
 
   // Watches every op of the steps that follow on batches of this shape; null ends it.
@@ -60,6 +60,7 @@ class TrainStep {
   std::vector<AxisTraffic> counted_traffic(const ModelInputs& batch, int64_t rank);
   std::vector<AxisTraffic> planned_traffic(const ModelInputs& batch);
 
+  int64_t first_rank() const { return session_.engine().world().local_ranks()[0]; }  // of this process
   int64_t bytes_in_use(int64_t rank) const { return session_.engine().memory(rank).bytes(); }
   int64_t host_bytes_in_use(int64_t rank) const { return session_.engine().memory(rank).host.bytes(); }
 

@@ -14,5 +14,6 @@ void bind_data(py::module_& module);
 void bind_planner(py::module_& module);
 void bind_machine(py::module_& module);
 void bind_trace(py::module_& module);
+void bind_ranks(py::module_& module);
 
 }  // namespace mw

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/xxhash64.h"
 #include "bindings.h"
 #include "checkpoint/checkpoints.h"
 #include "checkpoint/open_weights.h"
@@ -153,6 +154,12 @@ void bind_session(py::module_& m) {
       .def_property_readonly("dtype", [](const Session& s) { return std::string(dtype_name(s.options().dtype)); })
       .def_property_readonly("num_ranks", [](const Session& s) { return s.options().mesh.size(); })
       .def_property_readonly("has_masters", &Session::has_masters)
+      .def("weights_hash",
+           [](const Session& s) {
+             const Session::Use use(s);
+             const py::gil_scoped_release unlocked;
+             return hex16(s.weights_hash());
+           })
       .def("tensors",
            [](const Session& s) {
              py::list list;
@@ -185,9 +192,8 @@ void bind_session(py::module_& m) {
              s.write_tensor(name, DType::kF32, values.data());
            })
       .def("local_shard",
-           [](Session& s, const std::string& name, int64_t rank) {
-             if (rank < 0 || rank >= s.options().mesh.size())
-               throw UserError("rank is " + std::to_string(rank) + "; expected 0 to " + std::to_string(s.options().mesh.size() - 1));
+           [](Session& s, const std::string& name, std::optional<int64_t> which) {
+             const int64_t rank = which.value_or(s.engine().world().local_ranks()[0]);
              const Session::TensorView view = s.tensor(name);
              const KeptStore::Entry& entry = s.engine().memory(rank).kept.get(view.parameter.name);
              const Block shard{entry.buffer.type, shard_start(entry.buffer.global_type, entry.buffer.layout, s.options().mesh, rank)};

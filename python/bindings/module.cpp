@@ -11,4 +11,5 @@ PYBIND11_MODULE(_core, module) {
   mw::bind_planner(module);
   mw::bind_trace(module);
   mw::bind_machine(module);
+  mw::bind_ranks(module);
 }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "config/model_config_json.h"
+#include "ranks.h"
 
 namespace mw {
 
@@ -29,7 +30,7 @@ Rules make_rules(const py::object& rules) {
 }
 
 SessionOptions session_options(const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads) {
-  return {.dtype = compute_dtype(dtype), .mesh = make_mesh(mesh), .rules = make_rules(rules), .threads = threads};
+  return {.dtype = compute_dtype(dtype), .mesh = make_mesh(mesh), .rules = make_rules(rules), .threads = threads, .world = joined_world()};
 }
 
 double expert_rows_factor(double factor) {

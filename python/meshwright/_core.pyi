@@ -27,7 +27,10 @@ __all__: list[str] = [
     "TrainPlanSpec",
     "TrainStep",
     "UserError",
+    "abort_ranks",
     "adapt_batch",
+    "any_rank",
+    "check_agreement",
     "checkpoint_name",
     "checkpoint_problem",
     "config_for_weights",
@@ -36,7 +39,9 @@ __all__: list[str] = [
     "gguf_config",
     "gguf_metadata",
     "huggingface_config_text",
+    "join_ranks",
     "kernels_in_use",
+    "leave_ranks",
     "list_tensors",
     "list_weights",
     "load_checkpoint",
@@ -46,11 +51,17 @@ __all__: list[str] = [
     "measure_read_bandwidth",
     "model_costs",
     "model_names",
+    "mpi_library",
+    "mpirun_rank",
+    "mpirun_size",
     "newest_checkpoint",
     "ops",
     "override_model_config",
     "parameter_tensors",
     "parse_model_config",
+    "processors_per_rank",
+    "ranks_barrier",
+    "ranks_joined",
     "read_tensor",
     "read_tensor_bytes",
     "read_trainer_state",
@@ -80,13 +91,14 @@ class Session:
     def gradients(self, arg0: dict[str, typing.Any], arg1: float, arg2: dict[str, typing.Any]) -> tuple[float, dict[str, typing.Any]]: ...
     def initialize(self, arg0: int) -> None: ...
     def load(self, arg0: str) -> None: ...
-    def local_shard(self, arg0: str, arg1: int) -> tuple[numpy.typing.NDArray[typing.Any], list[int], list[str]]: ...
+    def local_shard(self, arg0: str, arg1: int | None) -> tuple[numpy.typing.NDArray[typing.Any], list[int], list[str]]: ...
     def loss(self, arg0: dict[str, typing.Any], arg1: float) -> float: ...
     def read_tensor(self, arg0: str, arg1: str, arg2: bool) -> numpy.typing.NDArray[typing.Any]: ...
     def rehome(
         self, dtype: str, mesh: collections.abc.Mapping[str, int], rules: typing.Any, threads: int, expert_rows_factor: float
     ) -> None: ...
     def tensors(self) -> list[typing.Any]: ...
+    def weights_hash(self) -> str: ...
     def write_tensor(self, arg0: str, arg1: numpy.typing.NDArray[numpy.float32]) -> None: ...
     @property
     def dtype(self) -> str: ...
@@ -449,9 +461,24 @@ class TraceOps:
     @staticmethod
     def within_capacity(arg0: Trace, arg1: int, arg2: int, arg3: int) -> int: ...
 
+def abort_ranks(status: int) -> None:
+    """
+    Ends the processes of all ranks.
+    """
+
 def adapt_batch(batch: dict[str, typing.Any], vocab_size: int, mtp_depths: int = 0) -> dict[str, typing.Any]:
     """
     A user's batch as a model takes it: input_ids, targets, segment_ids, position_ids i32[batch, seq], loss_weights f32[batch, seq], num_targets, weight_sum; for multi-token prediction of depth k = 1.. also mtp_input_ids.k, mtp_targets.k, mtp_loss_weights.k.
+    """
+
+def any_rank(mine: bool) -> bool:
+    """
+    Whether it is true on any rank; all ranks ask together.
+    """
+
+def check_agreement(facts: collections.abc.Mapping[str, str], what: str) -> None:
+    """
+    UserError that names the keys that differ between ranks.
     """
 
 def checkpoint_name(arg0: int) -> str: ...
@@ -474,7 +501,17 @@ def gguf_metadata(path: str) -> dict[str, typing.Any]:
     """
 
 def huggingface_config_text(arg0: str, arg1: str) -> str: ...
+def join_ranks() -> None:
+    """
+    Starts MPI and meets the other ranks, once. From then on meshes of more than one rank are made of processes.
+    """
+
 def kernels_in_use(arg0: TrainPlanSpec) -> dict[str, set[str]]: ...
+def leave_ranks() -> None:
+    """
+    Every rank calls it on its way out.
+    """
+
 def list_tensors(path: str, stem: str = "model") -> list[typing.Any]:
     """
     Tensors of a Hugging Face folder or one .safetensors file, sorted by name: name, dtype as stored, shape, bytes, file.
@@ -496,6 +533,17 @@ def measure_peak_flops(arg0: int) -> dict[str, typing.Any]: ...
 def measure_read_bandwidth(arg0: int) -> float: ...
 def model_costs(arg0: str, arg1: float) -> dict[str, typing.Any]: ...
 def model_names(arg0: str) -> list[str]: ...
+def mpi_library() -> tuple[str, str]: ...
+def mpirun_rank() -> int:
+    """
+    The rank of this process among them.
+    """
+
+def mpirun_size() -> int:
+    """
+    Ranks that mpirun started, this process among them; 0 without mpirun.
+    """
+
 def newest_checkpoint(folder: str) -> dict[str, typing.Any]:
     """
     The newest whole checkpoint of a run's folder: path and step (None when there is none) and, for each newer one that is not whole, which file is wrong and why.
@@ -509,6 +557,9 @@ def ops() -> list[typing.Any]:
 def override_model_config(arg0: str, arg1: str) -> str: ...
 def parameter_tensors(arg0: str) -> list[tuple[str, list[int]]]: ...
 def parse_model_config(arg0: str, arg1: str) -> str: ...
+def processors_per_rank() -> int: ...
+def ranks_barrier() -> None: ...
+def ranks_joined() -> bool: ...
 def read_tensor(
     path: str, name: str, dtype: str, begin: collections.abc.Sequence[int] | None = None, end: collections.abc.Sequence[int] | None = None
 ) -> numpy.typing.NDArray[typing.Any]:

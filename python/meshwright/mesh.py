@@ -16,7 +16,7 @@ RULE_TABLES = ("compute", "parameters", "gradients", "optimizer")
 
 @dataclass(frozen=True)
 class Mesh:
-    """Sizes of the mesh axes, outermost first; ranks are threads of this process.
+    """Sizes of the mesh axes, outermost first; ranks are threads of this process, or the processes that mpirun started.
 
     data: copies of the model on different rows; fsdp: weights and optimizer state sharded, gathered per layer; expert: experts of a
     mixture sharded, rows sent to them (other layers see one more `data`); tensor: heads, mlp and vocabulary sharded, the sequence

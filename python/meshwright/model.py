@@ -43,13 +43,14 @@ class Weight:
     def dtype(self) -> str:
         return _core_dtype_name(self._session.dtype)
 
-    def local(self, rank: int = 0) -> tuple[NDArray[Any], list[int]]:
-        """The shard of a rank, zero-copy under our dims (bfloat16 as uint16 bits), and its first index along each dim."""
+    def local(self, rank: int | None = None) -> tuple[NDArray[Any], list[int]]:
+        """The shard of a rank of this process (None: its first one), zero-copy under our dims (bfloat16 as uint16 bits), and its first
+        index along each dim."""
         array, start, _ = self._session.local_shard(self.name, rank)
         return array, start
 
     def gather(self, dtype: str = "float32") -> NDArray[Any]:
-        """The whole tensor in its Hugging Face shape, copied."""
+        """The whole tensor in its Hugging Face shape, copied. Where ranks are processes, all of them call it together."""
         whole: NDArray[Any] = self._session.read_tensor(self.name, dtype, False)
         return whole
 

@@ -21,6 +21,7 @@ from meshwright.machine import measured_peaks, memory_bytes, share_of_peak
 from meshwright.mesh import Mesh, core_rules, mesh_axes
 from meshwright.model import Model
 from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
+from meshwright.ranks import Ranks
 from meshwright.run_log import Metrics, RunRecorder
 from meshwright.schedules import Constant, Schedule, schedule_from_dict
 from meshwright.stopping import StopRequest
@@ -37,7 +38,8 @@ class Trainer:
     trainer = Trainer(model, optimizer=AdamW(lr=3e-4), output="runs/a", save_every=500)
     trainer.fit(data, steps=1000)         # or: metrics = trainer.step(batch)
 
-    mesh: axis -> size (`data`, `fsdp`, `expert`, `tensor`); the ranks are threads of this process. rules: a layout of
+    mesh: axis -> size (`data`, `fsdp`, `expert`, `tensor`); the ranks are threads of this process, or the processes
+        that mpirun started. rules: a layout of
         configs/rules ("ddp", "zero1", "fsdp", "tp_sp", ...), a JSON file or a dict of four tables, or None: `data` is DDP, `fsdp` is
         ZeRO-3, `expert` has the experts, `tensor` has sequence parallelism.
     remat: what the backward recomputes: a policy of docs/memory.md ("none", "minimal", "full", "minimal_offloaded", ...),
@@ -114,6 +116,8 @@ class Trainer:
         self._checkpointer = _core.TrainCheckpointer()
         self._losses = (losses or Losses()).for_training(model.config)
         self._mtp_depths = (model.config.mtp_layers or 0) if self._losses["mtp"] else 0
+        self._ranks = Ranks()
+        self._check_ranks(remat, rules, expert_rows_factor, clip)
         self._claim = model._claim = object()
         model._session.rehome(self._dtype, self.mesh, core_rules(rules), threads, expert_rows_factor)
         self._step = _core.TrainStep(
@@ -125,22 +129,53 @@ class Trainer:
             decay_embeddings=optimizer.decay_embeddings,
             losses=self._losses,
         )
-        # What must agree when a run is resumed; meshes and logging may change.
-        self.settings: dict[str, Any] = {
-            "model": model.config.to_dict(),
-            "optimizer": optimizer.to_dict(),
-            "schedule": self.schedule.to_dict(),
-            "clip": clip,
-            "microbatches": self._microbatches,
-            "dtype": self._dtype,
-            "seed": seed,
-            "losses": self._losses,
-        }
+        self.settings = self._settings(clip)
         self._total_steps: int | None = None
         self._saved_total: int | None = None
         self._resumed = False
         if self.output is not None:
             self._resume(self.output)
+
+    def _check_ranks(self, remat: str, rules: Any, expert_rows_factor: float, clip: float | None) -> None:
+        """UserError unless the processes that mpirun started are those of the mesh, and were all told the same."""
+        ranks, size = self._ranks, math.prod(self.mesh.values())
+        if ranks.size == 1:
+            return
+        from meshwright import __version__
+
+        if size != ranks.size:
+            raise UserError(
+                f"mesh: {size} ranks ({', '.join(f'{axis}={n}' for axis, n in self.mesh.items()) or 'no axis'}), but mpirun started "
+                f"{ranks.size}; expected sizes whose product is {ranks.size}, such as fsdp={ranks.size}"
+            )
+        ranks.agree(
+            {
+                "version of Meshwright": __version__,
+                "mesh": self.mesh,
+                "rules": rules,
+                "remat": remat,
+                "expert_rows_factor": expert_rows_factor,
+                "output": self.output,
+                "save_every": self.save_every,
+                "eval_every": self.eval_every,
+                **self._settings(clip),
+                "weights": f"hash {self.model._session.weights_hash()}",
+            },
+            "the ranks of this run were given different settings:",
+        )
+
+    def _settings(self, clip: float | None) -> dict[str, Any]:
+        """What must agree when a run is resumed; meshes and logging may change."""
+        return {
+            "model": self.model.config.to_dict(),
+            "optimizer": self.optimizer.to_dict(),
+            "schedule": self.schedule.to_dict(),
+            "clip": clip,
+            "microbatches": self._microbatches,
+            "dtype": self._dtype,
+            "seed": self.seed,
+            "losses": self._losses,
+        }
 
     # ---- steps ----
 
@@ -189,7 +224,7 @@ class Trainer:
             tokens=self._tokens,
             tokens_per_second=fields.tokens / seconds,
             tflops=flops / seconds / 1e12,
-            mfu=share_of_peak(flops / seconds, self._dtype),
+            mfu=share_of_peak(flops / seconds, self._dtype) if self._ranks.is_first else None,
             step_seconds=seconds,
             peak_bytes=self._peak_bytes,
             terms={name: values[0] for name, values in more.items() if not name.startswith(EXPERT_LOAD)},
@@ -254,18 +289,27 @@ class Trainer:
         self._check_length_of_run(steps)
         self._total_steps = steps
         self._restore_data(data)
-        measured_peaks()  # for MFU; remembered between runs
+        self._ranks.agree({"steps": steps}, "fit: the ranks of this run were given different settings:")
+        if self._ranks.is_first:
+            measured_peaks()  # for MFU; remembered between runs
         metrics: Metrics | None = None
         recorder = RunRecorder(
-            self.output, model=self.model.name, total_steps=steps, resume_step=self.steps_done, log_every=self.log_every, show=self._show
+            self.output if self._ranks.is_first else None,
+            model=self.model.name,
+            total_steps=steps,
+            resume_step=self.steps_done,
+            log_every=self.log_every,
+            show=self._show and self._ranks.is_first,
         )
         with recorder, self._stop:
             if self._resumed:
                 recorder.note(f"resumed from step {self.steps_done:,} in {self.output}")
             try:
                 metrics = self._steps_until(steps, data, recorder)
-            except Exception:
-                self._end_save(recorder)
+            except Exception as error:
+                # With other processes a save ends together, and only this error is known to be everyone's.
+                if self._ranks.size == 1 or isinstance(error, FloatingPointError):
+                    self._end_save(recorder)
                 raise
             self._wait_for_save()
         self._stop.leave()
@@ -274,7 +318,7 @@ class Trainer:
     def _steps_until(self, steps: int, data: Iterable[Mapping[str, Any]], recorder: RunRecorder) -> Metrics | None:
         metrics: Metrics | None = None
         batches = self._batches(data)
-        while self.steps_done < steps and not self._stop:
+        while self.steps_done < steps and not self._ranks.any(bool(self._stop)):
             metrics = self.step(next(batches))
             step = self.steps_done
             recorder.step(step, metrics)
@@ -388,11 +432,15 @@ class Trainer:
         )
 
     def _resume(self, output: Path) -> None:
-        if not output.is_dir():
-            return
-        _core.remove_leftovers(str(output))
-        newest = _core.newest_checkpoint(str(output))
-        for reason in newest["skipped"]:
+        if self._ranks.is_first and output.is_dir():
+            _core.remove_leftovers(str(output))
+        self._ranks.barrier()
+        newest = _core.newest_checkpoint(str(output)) if output.is_dir() else {"path": None, "skipped": []}
+        self._ranks.agree(
+            {"newest checkpoint": newest["path"] or "none"},
+            f"the ranks do not see the same checkpoints in {os.fspath(output)!r}; expected a folder that all of them share:",
+        )
+        for reason in newest["skipped"] if self._ranks.is_first else ():
             print(f"warning: not a whole checkpoint: {reason}", file=sys.stderr)
         if newest["path"] is None:
             return

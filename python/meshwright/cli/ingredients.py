@@ -10,12 +10,14 @@ from meshwright._core import UserError, newest_checkpoint
 from meshwright.cli.parser import Config
 from meshwright.losses import Losses
 from meshwright.optimizers import SGD, AdamW
+from meshwright.ranks import speaks
 from meshwright.schedules import Constant, Linear, WarmupCosine, WarmupStableDecay
 
 
 def say(text: str) -> None:
     """A remark beside the command's output."""
-    print(text, file=sys.stderr, flush=True)
+    if speaks():
+        print(text, file=sys.stderr, flush=True)
 
 
 def make_optimizer(config: Config) -> AdamW | SGD:

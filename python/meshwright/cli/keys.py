@@ -279,6 +279,15 @@ KEYS = (
         optional=True,
     ),
     Key("expert_imbalance", NUMBER, 1.0, "rows of experts of the busiest rank, over the mean", ("plan",), low=1),
+    Key(
+        "ranks",
+        INTEGER,
+        1,
+        "processes to start with mpirun, one per rank of the mesh; 1: the ranks are threads of one process",
+        _TRAIN,
+        low=1,
+        changes_result=False,
+    ),
     Key("threads", INTEGER, None, "CPU threads; none: all", ("bench", "doctor"), low=1, optional=True, changes_result=False),
     # While it runs
     Key("log_every", INTEGER, 10, "steps between rows of metrics", _TRAIN, low=1, changes_result=False),

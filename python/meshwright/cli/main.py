@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from meshwright import _core
 from meshwright._core import UserError
 
 OK, USER_ERROR, INTERRUPTED = 0, 2, 130
@@ -52,12 +53,19 @@ def _run(arguments: list[str]) -> int:
         print(command_help(command))
         return OK
     config = parse(command, rest)
+    if "ranks" in config.values:
+        from meshwright.cli.launch import start_ranks
+
+        start_ranks(arguments, config["ranks"])
     import_module(f"meshwright.cli.{command}").run(config)
     return OK
 
 
 def _fail(message: str) -> int:
-    print(f"meshwright: {message}", file=sys.stderr)
+    from meshwright.ranks import report_failure
+
+    print(f"meshwright: {report_failure()}{message}", file=sys.stderr, flush=True)
+    _core.abort_ranks(USER_ERROR)  # of a run over processes, whose others wait for this one
     return USER_ERROR
 
 

@@ -9,6 +9,7 @@ from meshwright._core import UserError
 from meshwright.checkpoints import check_place
 from meshwright.cli.ingredients import is_folder, make_losses, make_mesh, make_optimizer, make_schedule, open_model, say
 from meshwright.cli.parser import Config
+from meshwright.ranks import speaks
 from meshwright.run_log import remember_settings
 
 
@@ -21,6 +22,7 @@ def run(config: Config) -> None:
     model = _model(config, data)
     if output is not None:
         check_place(Path(output))
+    if output is not None and speaks():
         remember_settings(output, config.values, config.free_keys(), binding=any(Path(output).glob("step-*")))
     evaluate = config["eval_every"] is not None
     trainer = mw.Trainer(
@@ -46,7 +48,7 @@ def run(config: Config) -> None:
         reset_optimizer=config["reset_optimizer"],
     )
     trainer.fit(data, steps=config["steps"])
-    if output is not None:
+    if output is not None and speaks():
         print(f'trained; the model is in {output}. Try: meshwright generate {output} prompt="..." temperature=0.8')
 
 

@@ -9,8 +9,6 @@
 namespace mw {
 namespace {
 
-Group everyone(const Communicator& comm) { return make_group(Mesh({{"data", comm.size()}}), comm.rank(), {{"data", 1, comm.size()}}); }
-
 TEST(agreement, ranks_that_agree_pass) {
   ThreadWorld world(3);
   world.run([&](Communicator& comm) { check_agreement(comm, everyone(comm), {{"lr", "0.1"}, {"batch", ""}}, "they differ"); });

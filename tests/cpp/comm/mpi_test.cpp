@@ -263,7 +263,7 @@ MPI_TEST(mpi, world_is_that_of_mpirun) {
   EXPECT_EQ(world.size(), int64_t{mpirun_size()});
   EXPECT_EQ(world.local_ranks()[0], int64_t{mpirun_rank()});
   EXPECT(world.is_shared());
-  EXPECT(world.threads_per_rank() >= 1);
+  EXPECT(world.processors_per_rank() >= 1);
   EXPECT(world.library().version.find("Open MPI") != std::string::npos);
   EXPECT_ERROR(InternalError, { world.rank(world.local_ranks()[0] + 1); }, "another process");
 }

@@ -9,8 +9,6 @@
 namespace mw {
 namespace {
 
-Group everyone(const Communicator& comm) { return make_group(Mesh({{"data", comm.size()}}), comm.rank(), {{"data", 1, comm.size()}}); }
-
 TEST(threads, all_to_all_v_moves_blocks_of_any_sizes) {
   constexpr int64_t n = 4;
   ThreadWorld world(n);

@@ -1,0 +1,86 @@
+"""The processes that mpirun started, of which each is a rank."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from meshwright import _core
+
+HEAD_START = 1.0
+"""Seconds that rank 0 is given to report an error that all ranks have: its end ends the others."""
+
+
+class Ranks:
+    """This process among those that mpirun started; without mpirun, one on its own, for whom the questions below cost nothing."""
+
+    def __init__(self) -> None:
+        self.size = max(1, _core.mpirun_size())
+        self.rank = _core.mpirun_rank() if self.size > 1 else 0
+        if self.size > 1 and not _core.ranks_joined():
+            _core.join_ranks()
+            atexit.register(_core.leave_ranks)
+            _end_together()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that speaks and writes for all."""
+        return self.rank == 0
+
+    def any(self, mine: bool) -> bool:
+        """Whether it is true on any rank; all ranks ask together."""
+        return bool(_core.any_rank(mine)) if self.size > 1 else mine
+
+    def barrier(self) -> None:
+        """Waits until all ranks are here."""
+        if self.size > 1:
+            _core.ranks_barrier()
+
+    def agree(self, facts: Mapping[str, Any], what: str) -> None:
+        """UserError on every rank, `what` and the keys that differ, unless all ranks were told the same."""
+        if self.size > 1:
+            _core.check_agreement(dict(flattened(facts)), what)
+
+
+def flattened(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """`{"optimizer": {"lr": 0.1}}` as `[("optimizer.lr", "0.1")]`."""
+    rows = []
+    for key, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            rows += flattened(value, f"{prefix}{key}.")
+        else:
+            rows.append((f"{prefix}{key}", str(value)))
+    return rows
+
+
+def speaks() -> bool:
+    """Whether this process prints what all of them would: not a later rank of mpirun's."""
+    return not _core.mpirun_rank()
+
+
+def report_failure() -> str:
+    """Called before the message of an error is printed: lets rank 0 go first, and names this rank."""
+    if _core.mpirun_size() < 2:
+        return ""
+    if not speaks():
+        time.sleep(HEAD_START)
+    return f"rank {_core.mpirun_rank()}: "
+
+
+def _end_together() -> None:
+    """An error that nobody catches ends all ranks: those that wait for this one would wait for ever."""
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        name = report_failure()
+        sys.stdout.flush()
+        print(f"{name}this rank fails, which ends the run:", file=sys.stderr)
+        before(kind, error, trace)
+        sys.stderr.flush()
+        _core.abort_ranks(1)
+
+    sys.excepthook = hook
