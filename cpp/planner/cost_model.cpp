@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 
 #include "base/error.h"
 
@@ -23,12 +24,19 @@ std::string peak_name(DType dtype) { return dtype == DType::kBF16 || dtype == DT
 // Steps of a collective between `groups` that forward to each other as a tree.
 double steps(int64_t groups) { return static_cast<double>(std::bit_width(static_cast<uint64_t>(groups - 1))); }
 
+// Bytes of an element in a narrow dtype over those in its own.
+double narrow_bytes(const std::string& dtype, DType own) {
+  const bool narrow = dtype == "float8" || dtype == "int8";
+  return narrow && own == DType::kBF16 ? 0.5 : 1;
+}
+
 bool sends_rows(std::string_view op) { return op == "all_to_all" || op == "expert_dispatch" || op == "expert_return"; }
 
 }  // namespace
 
-CostModel::CostModel(const Hardware& hardware, const Mesh& mesh, const ExpertRowsPlanned& rows, EstimateSettings settings)
-    : hardware_(hardware), mesh_(mesh), rows_(rows), settings_(std::move(settings)) {
+CostModel::CostModel(const Hardware& hardware, const Mesh& mesh, const ExpertRowsPlanned& rows, EstimateSettings settings,
+                     RouterChoices choices, int64_t stages)
+    : hardware_(hardware), mesh_(mesh), rows_(rows), settings_(std::move(settings)), choices_(choices), stages_(stages) {
   if (!settings_.dot_dtype.empty()) hardware_.peak(settings_.dot_dtype);
   if (!(settings_.expert_imbalance >= 1))
     throw UserError(
@@ -42,15 +50,23 @@ ComputeTime CostModel::compute(const Program& program, const Op& op) const {
   ComputeTime time{.seconds = load * cost.bytes / (hardware_.memory_bandwidth * hardware_.bandwidth_efficiency)};
   const bool of_weights = is_among(kWeightProducts, op.def->name);
   if (!of_weights && !is_among(kOtherProducts, op.def->name)) return time;
+  time.of_weights = of_weights;
   const DType dtype = program.type(op.operands[0]).dtype;
   const bool narrowed = of_weights && dtype == DType::kBF16 && !settings_.dot_dtype.empty();
   const double rate = hardware_.peak(narrowed ? settings_.dot_dtype : peak_name(dtype)) * hardware_.flops_efficiency;
-  if (const double seconds = load * cost.flops / rate; seconds > time.seconds) time = {seconds, true};
+  const double pairs = op.def->name == "attention" || op.def->name == "attention_gradient" ? static_cast<double>(settings_.context) : 1;
+  if (const double seconds = load * pairs * cost.flops / rate; seconds > time.seconds) time = {seconds, true, of_weights};
   return time;
 }
 
+// Of `domains` alike, k choices hit r (1 - (1 - 1/r)^k) when they lie in r of them.
+double CostModel::crossing_share(int64_t domains) const {
+  const double k = static_cast<double>(choices_.experts_per_token), reached = std::max(1.0, choices_.reach * static_cast<double>(domains));
+  return reached * (1 - std::pow(1 - 1 / reached, k)) / k;
+}
+
 int64_t CostModel::rank_stride(const AxisPart& part) const {
-  int64_t stride = part.stride;
+  int64_t stride = part.stride * (part.axis == "data" ? stages_ : 1);
   bool inside = false;
   for (const std::string& axis : Mesh::axis_names()) {
     if (inside) stride *= mesh_.size_of(axis);
@@ -74,7 +90,11 @@ TransferTime CostModel::transfer(const Program& program, const Op& op) const {
   const int64_t ranks = ranks_of(op);
   const double n = static_cast<double>(ranks), sent = bytes_sent(program, op).usual;
   const bool rows = sends_rows(op.def->name);
-  const double load = op.def->name.starts_with("expert_") ? settings_.expert_imbalance : 1;
+  const bool of_experts = op.def->name == "expert_dispatch" || op.def->name == "expert_return";
+  double load = of_experts ? settings_.expert_imbalance : 1;
+  // Rows that go into matrix products travel in the products' dtype, what comes back is a sum's terms.
+  if (op.def->name == "expert_dispatch" && !settings_.dot_dtype.empty())
+    load *= narrow_bytes(settings_.dot_dtype, program.type(op.operands[0]).dtype);
   // Of a ring: bytes that every rank has sent are 1 - 1/n of the whole.
   const double whole = ranks > 1 ? load * sent / (1 - 1 / n) : 0;
   TransferTime time;
@@ -85,7 +105,8 @@ TransferTime CostModel::transfer(const Program& program, const Op& op) const {
     const int64_t outer = members_within(op, level.chips);
     if (outer > inner) {
       const double m = static_cast<double>(inner), k = static_cast<double>(outer);
-      const double bytes = rows ? whole * (k - m) / n : whole * (1 - m / k) / m;
+      double bytes = rows ? whole * (k - m) / n : whole * (1 - m / k) / m;
+      if (of_experts && settings_.tokens_cross_once) bytes *= crossing_share(ranks / inner);
       time.seconds = std::max(time.seconds, bytes / bandwidth(level));
       time.level = static_cast<int>(i);
       latency += steps(outer / inner) * level.latency;
@@ -94,6 +115,15 @@ TransferTime CostModel::transfer(const Program& program, const Op& op) const {
   }
   time.seconds += latency;
   return time;
+}
+
+TransferTime CostModel::attention_transfer(const Program& program, const Op& op) const {
+  const bool gradient = op.def->name == "attention_gradient";
+  if (settings_.context == 1 || (!gradient && op.def->name != "attention")) return {};
+  const auto own = static_cast<double>(program.type(op.operands[1]).bytes() + program.type(op.operands[2]).bytes());
+  // Parts of a sequence stand outside the neighbours of `tensor`: further apart than an inner domain when they are many.
+  const int64_t tensor = mesh_.size_of("tensor");
+  return send((gradient ? 2 : 1) * own * static_cast<double>(settings_.context - 1), tensor * (settings_.context - 1));
 }
 
 TransferTime CostModel::send(double bytes, int64_t stride) const {

@@ -17,11 +17,23 @@ struct EstimateSettings {
   bool overlap = true;          // transfers run beside compute, parameters one layer ahead; else everything waits for them
   std::string dot_dtype{};      // peak of the matrix products of weights, "float8"; "": that of their operands
   double expert_imbalance = 1;  // rows of experts of the busiest rank, over the mean
+  // Whether a token crosses a level of the network once for all experts behind it (DeepSeek-V3 2024, section 3.2.2) and not, as this
+  // library sends rows, once for each.
+  bool tokens_cross_once = false;
+  // Ranks over which each sequence of the Plan is one part: attention works on so many times the pairs, and keys and values are gathered.
+  int64_t context = 1;
+};
+
+// How a router chooses: what tokens_cross_once needs to know.
+struct RouterChoices {
+  int64_t experts_per_token = 1;
+  double reach = 1;  // share of all experts among which a token's choices lie: groups_selected / num_expert_groups
 };
 
 struct ComputeTime {
   double seconds = 0;
-  bool by_flops = false;  // else by bytes
+  bool by_flops = false;    // else by bytes
+  bool of_weights = false;  // a matrix product with weights
 };
 
 struct TransferTime {
@@ -31,10 +43,14 @@ struct TransferTime {
 
 class CostModel {
  public:
-  CostModel(const Hardware& hardware, const Mesh& mesh, const ExpertRowsPlanned& rows, EstimateSettings settings);
+  // `stages`: the ranks of `data` stand so many times the rest of the mesh apart.
+  CostModel(const Hardware& hardware, const Mesh& mesh, const ExpertRowsPlanned& rows, EstimateSettings settings,
+            RouterChoices choices = {}, int64_t stages = 1);
 
   ComputeTime compute(const Program& program, const Op& op) const;
   TransferTime transfer(const Program& program, const Op& op) const;
+  // Of keys and values (and, in a gradient, of theirs) between the parts of a sequence; nothing for other ops and with context 1.
+  TransferTime attention_transfer(const Program& program, const Op& op) const;
   // From one rank to another, `stride` ranks apart.
   TransferTime send(double bytes, int64_t stride) const;
 
@@ -44,6 +60,8 @@ class CostModel {
  private:
   // Ranks of the op's group, those of its group in one domain of `chips` neighbours.
   int64_t members_within(const Op& op, int64_t chips) const;
+  // Rows that cross into domains, of those that a plain exchange sends there.
+  double crossing_share(int64_t domains) const;
   int64_t rank_stride(const AxisPart& part) const;
   double bandwidth(const NetworkLevel& level) const { return level.bandwidth * hardware_.bandwidth_efficiency; }
 
@@ -51,6 +69,8 @@ class CostModel {
   Mesh mesh_;
   ExpertRowsPlanned rows_;
   EstimateSettings settings_;
+  RouterChoices choices_;
+  int64_t stages_;
 };
 
 }  // namespace mw

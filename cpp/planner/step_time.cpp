@@ -11,9 +11,10 @@ namespace {
 // Plays one piece back.
 class Playback {
  public:
-  Playback(const Piece& piece, const CostModel& model)
+  Playback(const Piece& piece, const CostModel& model, const ScopeFilter& counts)
       : program_(piece.program),
         model_(model),
+        counts_(counts),
         ready_(program_.values.size(), 0),
         from_(program_.values.size(), -1),
         used_(program_.values.size(), false),
@@ -52,10 +53,15 @@ class Playback {
       const auto at = static_cast<size_t>(id);
       if (ready_[at] > ready) ready = ready_[at], from = from_[at];
     }
+    time_.op_start[index] = now_;
+    if (counts_ && !counts_(scope(op))) return finish(op, ready, from);
     if (communicates(op)) return transfer(index, ready);
     const ComputeTime time = model_.compute(program_, op);
-    time_.op_start[index] = now_;
     if (time.seconds == 0) return finish(op, ready, from);
+    if (const TransferTime parts = model_.attention_transfer(program_, op); parts.seconds > 0) {
+      ready = occupy("context", parts, ready);
+      from = static_cast<int32_t>(std::find(axes_.begin(), axes_.end(), "context") - axes_.begin());
+    }
     run_waiting();
     // What nobody in this piece reads, such as a gradient that is added up, need not hold up what follows.
     const bool read = std::any_of(op.results.begin(), op.results.end(), [&](ValueId id) { return used_[static_cast<size_t>(id)]; });
@@ -70,23 +76,26 @@ class Playback {
 
   void transfer(size_t index, double ready) {
     const Op& op = program_.ops[index];
-    const TransferTime time = model_.transfer(program_, op);
     const std::string axes = axes_text(op);
+    const double end = occupy(axes, model_.transfer(program_, op), ready);
+    const auto from = static_cast<int32_t>(std::find(axes_.begin(), axes_.end(), axes) - axes_.begin());
+    const bool parameter = program_.values[static_cast<size_t>(op.operands[0])].producer < 0 && op.def->name == "all_gather";
+    if (parameter) span_gathered_ += program_.type(op.results[0]).bytes();
+    finish(op, end, from);
+  }
+
+  // The end of a transfer whose operand is there at `ready`.
+  double occupy(const std::string& axes, const TransferTime& time, double ready) {
     const auto at = std::find(axes_.begin(), axes_.end(), axes);
     const auto from = static_cast<int32_t>(at - axes_.begin());
     if (at == axes_.end()) axes_.push_back(axes);
     time_.transfer_seconds += time.seconds;
     span_transfer_ += time.seconds;
     const auto level = static_cast<size_t>(time.level);
-    double& link_free = link_free_[level];
-    const double start = std::max({ready, link_free, model_.settings().overlap ? span_before_ : now_});
-    time_.op_start[index] = start;
-    link_free = start + time.seconds;
+    link_free_[level] = std::max({ready, link_free_[level], model_.settings().overlap ? span_before_ : now_}) + time.seconds;
     last_on_link_[level] = from;
-    const bool parameter = program_.values[static_cast<size_t>(op.operands[0])].producer < 0 && op.def->name == "all_gather";
-    if (parameter) span_gathered_ += program_.type(op.results[0]).bytes();
-    if (!model_.settings().overlap) wait_for(link_free, from);
-    finish(op, link_free, from);
+    if (!model_.settings().overlap) wait_for(link_free_[level], from);
+    return link_free_[level];
   }
 
   void finish(const Op& op, double ready, int32_t from) {
@@ -100,6 +109,7 @@ class Playback {
     time_.op_start[index] = now_;
     now_ += time.seconds;
     (time.by_flops ? time_.flops_seconds : time_.bytes_seconds) += time.seconds;
+    if (time.of_weights) time_.weight_seconds += time.seconds;
     time_.scopes[scope_of_any_layer(scope(program_.ops[index]))] += time.seconds;
   }
 
@@ -142,6 +152,7 @@ class Playback {
 
   const Program& program_;
   const CostModel& model_;
+  const ScopeFilter& counts_;
   PieceTime time_;
   double now_ = 0;             // end of the last op that computed
   std::vector<double> ready_;  // by value
@@ -171,11 +182,11 @@ std::string scope_of_any_layer(std::string_view scope) {
   return layer->part.empty() ? "layers.*" : "layers.*." + std::string(layer->part);
 }
 
-PieceTime time_piece(const Piece& piece, const CostModel& model) { return Playback(piece, model).run(); }
+PieceTime time_piece(const Piece& piece, const CostModel& model, const ScopeFilter& counts) { return Playback(piece, model, counts).run(); }
 
-StepTime time_step(const Plan& plan, const CostModel& model) {
+StepTime time_step(const Plan& plan, const CostModel& model, const ScopeFilter& counts) {
   StepTime step;
-  for (const Piece& piece : plan.pieces) step.pieces.push_back(time_piece(piece, model));
+  for (const Piece& piece : plan.pieces) step.pieces.push_back(time_piece(piece, model, counts));
   for (const RunRow& row : plan.order) ++step.pieces[static_cast<size_t>(row.piece)].runs;
   for (const PieceTime& piece : step.pieces) {
     const double runs = static_cast<double>(piece.runs);

@@ -6,6 +6,7 @@
 // A piece is played back: ops compute one after another; a transfer starts when what it sends is there, its links are free and, with
 // overlap, no earlier than the layer before its own; who reads its result waits. Waiting is exposed communication.
 #pragma once
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -27,6 +28,7 @@ struct PieceTime {
   double seconds = 0;
   double flops_seconds = 0;               // compute that FLOPs bound
   double bytes_seconds = 0;               // compute that memory bounds
+  double weight_seconds = 0;              // of these, matrix products with weights
   double transfer_seconds = 0;            // links busy, all levels together
   double exposed_seconds = 0;             // seconds - flops_seconds - bytes_seconds
   std::map<std::string, double> exposed;  // by axes
@@ -45,9 +47,12 @@ struct StepTime {
   int64_t gathered_ahead = 0;
 };
 
-PieceTime time_piece(const Piece& piece, const CostModel& model);
+// Whether ops of a scope count; null: all do.
+using ScopeFilter = std::function<bool(std::string_view scope)>;
+
+PieceTime time_piece(const Piece& piece, const CostModel& model, const ScopeFilter& counts = nullptr);
 // One stage: pieces run one after another.
-StepTime time_step(const Plan& plan, const CostModel& model);
+StepTime time_step(const Plan& plan, const CostModel& model, const ScopeFilter& counts = nullptr);
 
 // "layers.3.mlp.gate" -> "layers.3"; outside the layers the scope itself.
 std::string span_of_scope(std::string_view scope);

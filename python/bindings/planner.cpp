@@ -3,9 +3,7 @@
 
 #include "bindings.h"
 #include "planner/choose_remat.h"
-#include "planner/memory_timeline.h"
-#include "planner/step_report.h"
-#include "planner/step_time.h"
+#include "planner/cluster_report.h"
 #include "settings.h"
 
 namespace mw {
@@ -68,10 +66,24 @@ py::dict piece_time_dict(const PieceTime& time) {
 py::dict time_dict(const StepTime& time) {
   py::list pieces;
   for (const PieceTime& piece : time.pieces) pieces.append(piece_time_dict(piece));
-  return py::dict(py::arg("step_seconds") = time.seconds, py::arg("flops_seconds") = time.flops_seconds,
+  return py::dict(py::arg("seconds") = time.seconds, py::arg("flops_seconds") = time.flops_seconds,
                   py::arg("bytes_seconds") = time.bytes_seconds, py::arg("transfer_seconds") = time.transfer_seconds,
                   py::arg("exposed_seconds") = time.exposed_seconds, py::arg("exposed") = time.exposed, py::arg("scopes") = time.scopes,
                   py::arg("gathered_ahead_bytes") = time.gathered_ahead, py::arg("pieces") = pieces);
+}
+
+EstimateSettings estimate_settings(const py::dict& fields) {
+  return {.overlap = py::cast<bool>(fields["overlap"]),
+          .dot_dtype = py::cast<std::string>(fields["dot_dtype"]),
+          .expert_imbalance = py::cast<double>(fields["expert_imbalance"]),
+          .tokens_cross_once = py::cast<bool>(fields["tokens_cross_once"]),
+          .context = py::cast<int64_t>(fields["context"])};
+}
+
+PipelineSettings pipeline_settings(const py::dict& fields) {
+  return {.stages = py::cast<int64_t>(fields["stages"]),
+          .order = py::cast<std::string>(fields["pipeline"]),
+          .interleave = py::cast<int64_t>(fields["interleave"])};
 }
 
 py::dict piece_memory_dict(const PieceMemory& memory) {
@@ -82,20 +94,6 @@ py::dict piece_memory_dict(const PieceMemory& memory) {
   }
   return py::dict(py::arg("piece") = memory.piece, py::arg("samples") = samples, py::arg("fullest_seconds") = memory.fullest_seconds,
                   py::arg("fullest") = scope_bytes_list(memory.fullest));
-}
-
-// What is asked of a chip that is not here: the step's time, and memory over it.
-struct ClusterReport {
-  StepReport step;
-  StepTime time;
-  std::vector<PieceMemory> memory;
-};
-
-ClusterReport cluster_report(const TrainPlanSpec& spec, const Hardware& hardware, const EstimateSettings& settings) {
-  const Plan plan = plan_train_step(spec, backend_of(hardware, spec.mesh));
-  ClusterReport report{report_step(spec, plan), time_step(plan, CostModel(hardware, spec.mesh, plan.expert_rows, settings)), {}};
-  for (size_t i = 0; i < plan.pieces.size(); ++i) report.memory.push_back(memory_over_time(plan.pieces[i], report.time.pieces[i]));
-  return report;
 }
 
 }  // namespace
@@ -157,21 +155,32 @@ void bind_planner(py::module_& m) {
            })
       .def(
           "report_on",
-          [](const TrainPlanSpec& spec, const Hardware& hardware, bool overlap, const std::string& dot_dtype, double expert_imbalance) {
+          [](const TrainPlanSpec& spec, const Hardware& hardware, const py::dict& settings) {
             ClusterReport report;
+            const EstimateSettings estimate = estimate_settings(settings);
+            const PipelineSettings pipeline = pipeline_settings(settings);
             {
               const py::gil_scoped_release unlocked;
-              report = cluster_report(spec, hardware, {overlap, dot_dtype, expert_imbalance});
+              report = report_on_cluster(spec, hardware, estimate, pipeline);
             }
             py::dict d = report_dict(report.step);
             py::list memory;
             for (const PieceMemory& piece : report.memory) memory.append(piece_memory_dict(piece));
             d["memory_over_time"] = memory;
             d["time"] = time_dict(report.time);
+            d["step_seconds"] = report.step_seconds;
+            d["bubble_seconds"] = report.bubble_seconds;
+            py::list stages_list;
+            for (const StageFacts& s : report.stages) {
+              stages_list.append(py::dict(py::arg("first") = s.first, py::arg("count") = s.count, py::arg("layers") = s.layers,
+                                          py::arg("microbatches_in_flight") = s.microbatches_in_flight,
+                                          py::arg("peak_bytes") = s.memory.peak(), py::arg("memory") = memory_dict(s.memory),
+                                          py::arg("seconds") = s.seconds));
+            }
+            d["stages"] = stages_list;
             return d;
           },
-          "report, and what the step takes on a chip: its time, and memory over it.", py::arg("hardware"), py::kw_only(),
-          py::arg("overlap"), py::arg("dot_dtype"), py::arg("expert_imbalance"))
+          "report, and what the step takes on a chip: its time, and memory over it.", py::arg("hardware"), py::arg("settings"))
       .def(
           "explain",
           [](const TrainPlanSpec& spec, const std::string& after, const std::optional<Hardware>& hardware) {

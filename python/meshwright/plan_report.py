@@ -32,19 +32,22 @@ class Estimate:
             "overlap": settings["overlap"],
             "dot_dtype": settings["dot_dtype"] or settings["dtype"],
             "expert_imbalance": settings["expert_imbalance"],
+            "tokens_cross_once": settings["tokens_cross_once"],
         }
         self.peak_flops: float = hardware.peak_flops[settings["dtype"]]
         self.step_seconds: float = facts["step_seconds"]
+        time = facts["time"]
         self.seconds: dict[str, float] = {
-            "flops": facts["flops_seconds"],
-            "bytes": facts["bytes_seconds"],
-            "exposed": facts["exposed_seconds"],
+            "flops": time["flops_seconds"],
+            "bytes": time["bytes_seconds"],
+            "exposed": time["exposed_seconds"],
+            "bubble": facts["bubble_seconds"],
         }
-        self.transfer_seconds: float = facts["transfer_seconds"]
-        self.exposed: dict[str, float] = facts["exposed"]
-        self.scopes: dict[str, float] = dict(sorted(facts["scopes"].items(), key=lambda item: -item[1]))
-        self.pieces: list[dict[str, Any]] = facts["pieces"]
-        self.gathered_ahead_bytes: int = facts["gathered_ahead_bytes"]
+        self.transfer_seconds: float = time["transfer_seconds"]
+        self.exposed: dict[str, float] = time["exposed"]
+        self.scopes: dict[str, float] = dict(sorted(time["scopes"].items(), key=lambda item: -item[1]))
+        self.pieces: list[dict[str, Any]] = time["pieces"]
+        self.gathered_ahead_bytes: int = time["gathered_ahead_bytes"]
         tokens = settings["batch"] * settings["seq"]
         self.tokens_per_second = tokens / self.step_seconds
         self.tokens_per_second_per_chip = self.tokens_per_second / chips
@@ -87,6 +90,7 @@ class PlanReport:
     collectives: every collective of every piece, with scope and source line.
     estimate: with `hardware`, the `Estimate` of the step's time; step_seconds, mfu, tokens_per_second are its own. None without.
     memory_over_time: with `hardware`, per piece samples of the bytes alive in scratch and carried values, and what fills scratch most.
+    stages: with `hardware`, one row per group of stages that are alike: first, count, layers, microbatches_in_flight, memory, seconds.
     fits: whether peak_bytes fits into the memory of a chip, into `memory` bytes per rank, or all ranks together into this machine.
     warnings: what a user should know before running it.
     """
@@ -107,9 +111,12 @@ class PlanReport:
         else:
             facts = spec.report_on(
                 hardware,
-                overlap=settings["overlap"],
-                dot_dtype=settings["dot_dtype"] or "",
-                expert_imbalance=settings["expert_imbalance"],
+                {
+                    **{name: settings[name] for name in ("overlap", "expert_imbalance", "tokens_cross_once", "pipeline", "interleave")},
+                    "dot_dtype": settings["dot_dtype"] or "",
+                    "context": settings["mesh"].get("context", 1),
+                    "stages": settings["mesh"].get("stage", 1),
+                },
             )
         self.num_ranks: int = facts["num_ranks"]
         self.num_parameters: int = facts["num_parameters"]
@@ -123,8 +130,9 @@ class PlanReport:
         self.executed_flops: float = facts["executed_flops"]
         self.traffic: list[dict[str, Any]] = facts["traffic"]
         self.collectives: list[dict[str, Any]] = facts["collectives"]
+        self.stages: list[dict[str, Any]] = facts.get("stages", [])
         self.memory_over_time: list[dict[str, Any]] = facts.get("memory_over_time", [])
-        self.estimate = None if hardware is None else Estimate(hardware, facts["time"], settings, self.model_flops, self.num_ranks)
+        self.estimate = None if hardware is None else Estimate(hardware, facts, settings, self.model_flops, self.num_ranks)
         self.needed_bytes: int = self.peak_bytes + (self.estimate.gathered_ahead_bytes if self.estimate else 0)
         self.available_bytes: int = (
             memory_limit
@@ -171,7 +179,7 @@ class PlanReport:
         )
         facts = {name: getattr(self, name) for name in names.split()}
         if self.estimate:
-            facts |= {"estimate": self.estimate.to_dict(), "memory_over_time": self.memory_over_time}
+            facts |= {"estimate": self.estimate.to_dict(), "stages": self.stages, "memory_over_time": self.memory_over_time}
         return facts
 
     def to_json(self) -> str:

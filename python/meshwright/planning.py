@@ -39,6 +39,9 @@ def plan(
     overlap: bool | None = None,
     dot_dtype: str | None = None,
     expert_imbalance: float = 1.0,
+    tokens_cross_once: bool = False,
+    pipeline: str = "1f1b",
+    interleave: int = 1,
 ) -> PlanReport:
     """Plans one optimizer step; nothing is allocated and nothing runs.
 
@@ -54,6 +57,8 @@ def plan(
     overlap: whether transfers run beside compute. None: they do, except on "cpu", where an executor waits for each.
     dot_dtype: dtype at whose peak the matrix products of bfloat16 weights run ("float8"); nothing else changes. None: their own.
     expert_imbalance: rows of experts of the busiest rank, over the mean.
+    tokens_cross_once: whether a token crosses a level of the network once for all experts behind it; else once for each, as ranks of this
+        library send rows.
     The others as in `Trainer`.
 
     Raises:
@@ -61,6 +66,7 @@ def plan(
     """
     name, text = _name_and_config(model)
     axes = mesh_axes(mesh)
+    stages, parts = axes.pop("stage", 1), axes.pop("context", 1)
     length = json.loads(text)["max_position_embeddings"]
     seq = min(length, 2048) if seq is None else _whole("seq", seq)
     count = one_count(microbatches, gradient_accumulation)
@@ -68,6 +74,9 @@ def plan(
         batch = count
         for axis in ("data", "fsdp", "expert"):
             batch *= axes.get(axis, 1)
+    if seq % parts:
+        raise UserError(f"plan: a sequence of {seq} tokens does not divide into {parts} parts (mesh axis context)")
+    given_axes, axes = {**axes, "stage": stages, "context": parts}, {**axes, "data": axes.get("data", 1) * parts}
     chosen = optimizer_from_dict({"kind": optimizer, "lr": 0.0}) if isinstance(optimizer, str) else optimizer
 
     def spec_with(policy: str) -> _core.TrainPlanSpec:
@@ -81,23 +90,23 @@ def plan(
             remat=policy,
             microbatches=count,
             losses=(losses or Losses()).for_training(ModelConfig.from_text(text)),
-            batch=_whole("batch", batch),
-            seq=seq,
+            batch=_whole("batch", batch) * parts,
+            seq=seq // parts,
             expert_rows_factor=expert_rows_factor,
         )
 
     spec = spec_with(remat)
-    on = None if hardware is None else find_hardware(hardware, spec.num_ranks, network)
+    on = None if hardware is None else find_hardware(hardware, spec.num_ranks * stages, network)
     if on is None and network is not None:
         raise UserError("plan: network belongs to hardware; name one")
-    if chips is not None and chips != spec.num_ranks:
-        raise UserError(f"plan: the mesh has {spec.num_ranks} ranks, but chips={chips}; every chip is one rank")
+    if chips is not None and chips != spec.num_ranks * stages:
+        raise UserError(f"plan: the mesh has {spec.num_ranks * stages} ranks, but chips={chips}; every chip is one rank")
     warnings = []
     if seq > length:
         warnings.append(f"a sequence of {seq} tokens is longer than the model allows: max_position_embeddings={length}")
     settings = {
         "model": name,
-        "mesh": {axis: size for axis, size in axes.items() if size != 1},
+        "mesh": {axis: size for axis, size in given_axes.items() if size != 1},
         "seq": seq,
         "batch": batch,
         "optimizer": chosen.kind,
@@ -113,6 +122,9 @@ def plan(
             "overlap": on.kernels != "cpu" if overlap is None else overlap,
             "dot_dtype": dot_dtype,
             "expert_imbalance": expert_imbalance,
+            "tokens_cross_once": tokens_cross_once,
+            "pipeline": pipeline,
+            "interleave": interleave,
         }
     if remat == "auto":
         return _least_recompute(

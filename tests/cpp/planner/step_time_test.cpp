@@ -110,7 +110,8 @@ TEST(planner, transfers_hide_behind_the_layer_before) {
 }
 
 TrainPlanSpec tiny_step(const Mesh& mesh) {
-  TrainPlanSpec spec{.config = find_model_config("tiny", "configs/models"), .mesh = mesh, .optimizer = {.clip = 1.0}, .remat = {}};
+  TrainPlanSpec spec{
+      .config = find_model_config("tiny", "configs/models"), .mesh = mesh, .optimizer = {.clip = 1.0}, .remat = {}, .losses = {}};
   spec.batch = 8;
   spec.seq = 32;
   return spec;

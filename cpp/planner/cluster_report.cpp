@@ -1,0 +1,203 @@
+#include "planner/cluster_report.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "ir/layer_scope.h"
+#include "models/flops.h"
+#include "models/registry.h"
+
+namespace mw {
+namespace {
+
+// A stage is planned as a model of its layers; what stands in front of the first and behind the last layer counts where it belongs.
+struct Stage {
+  int64_t first = 0, count = 1, layers = 0, layer = 0;  // `layer`: the first of its layers
+  bool begins = true, ends = true;
+};
+
+// Layers as even as they go. Where that leaves some stages short, the last one has as much less as heads and modules of multi-token
+// prediction take, then the first ones and the last ones have one less.
+std::vector<int64_t> layers_of_stages(const ModelConfig& config, int64_t stages) {
+  const int64_t layers = config.num_layers;
+  if (stages > layers) throw UserError(concat_text("a model of ", layers, " layers has no ", stages, " stages; expected at most ", layers));
+  std::vector<int64_t> each(static_cast<size_t>(stages), (layers + stages - 1) / stages);
+  int64_t spare = each[0] * stages - layers;
+  const double head = 2 * static_cast<double>(config.embedding_dim * config.vocab_size);
+  const double layer = (forward_flops(config, 1, 1) - head) / static_cast<double>(layers + config.mtp_layers);
+  const int64_t behind = config.mtp_layers + static_cast<int64_t>(std::ceil(static_cast<double>(1 + config.mtp_layers) * head / layer));
+  for (int64_t taken = 0; taken < behind && spare > 0 && each.back() > 1; ++taken, --spare) --each.back();
+  for (size_t i = 0; spare > 0; ++i, --spare) --each[i % 2 == 0 ? i / 2 : each.size() - 2 - i / 2];
+  return each;
+}
+
+RouterChoices choices_of(const ModelConfig& config) {
+  if (!config.moe) return {};
+  const MoeConfig& moe = *config.moe;
+  return {moe.experts_per_token, static_cast<double>(moe.groups_selected) / static_cast<double>(moe.num_expert_groups)};
+}
+
+std::vector<Stage> stages_of(const ModelConfig& config, int64_t stages) {
+  if (stages == 1) return {{.layers = config.num_layers}};
+  const std::vector<int64_t> each = layers_of_stages(config, stages);
+  std::vector<Stage> kinds;
+  int64_t layer = 0;
+  const int64_t dense = config.moe ? config.moe->first_dense_layers : 0;
+  for (int64_t s = 0; s < stages; ++s) {
+    const Stage stage{s, 1, each[static_cast<size_t>(s)], layer, s == 0, s + 1 == stages};
+    layer += stage.layers;
+    Stage* last = kinds.empty() ? nullptr : &kinds.back();
+    if (last && !last->begins && !stage.ends && last->layers == stage.layers && last->layer >= dense) {
+      ++last->count;
+    } else {
+      kinds.push_back(stage);
+    }
+  }
+  return kinds;
+}
+
+TrainPlanSpec spec_of(const TrainPlanSpec& spec, const Stage& stage) {
+  TrainPlanSpec own = spec;
+  own.config.num_layers = stage.layers;
+  std::vector<std::string>& kinds = own.config.attention_pattern.layer_kinds;
+  std::rotate(kinds.begin(), kinds.begin() + stage.layer % static_cast<int64_t>(kinds.size()), kinds.end());
+  if (own.config.moe) own.config.moe->first_dense_layers = std::max<int64_t>(0, own.config.moe->first_dense_layers - stage.layer);
+  if (!stage.ends) {
+    own.config.mtp_layers = 0;
+    own.losses.mtp = 0;
+  }
+  return own;
+}
+
+// Scopes, and names of parameters and of their states, that a stage has.
+ScopeFilter filter_of(const Stage& stage) {
+  if (stage.begins && stage.ends) return nullptr;
+  return [stage](std::string_view scope) {
+    const auto layer = parse_layer_scope(scope);
+    if (layer && layer->layer < stage.layers) return true;
+    if (scope.empty() || scope == "clip") return true;
+    if (layer || scope.starts_with("mtp")) return stage.ends;
+    return scope.find("embed") != std::string_view::npos ? stage.begins : stage.ends;
+  };
+}
+
+void check_order(const PipelineSettings& p) {
+  const std::vector<std::string> orders{"gpipe", "1f1b", "interleaved", "zero_bubble"};
+  if (std::find(orders.begin(), orders.end(), p.order) == orders.end())
+    throw UserError("there is no pipeline order '" + p.order + "'" + did_you_mean(p.order, orders) +
+                    "; known: gpipe, 1f1b, interleaved, zero_bubble");
+  if (p.stages < 1 || p.interleave < 1) throw UserError("stages and interleave are at least 1");
+  if (p.interleave > 1 && p.order != "interleaved") throw UserError("interleave belongs to pipeline=interleaved, not to " + p.order);
+}
+
+double in_flight(const PipelineSettings& p, int64_t stage, int64_t microbatches) {
+  if (p.order == "gpipe") return static_cast<double>(microbatches);
+  const int64_t behind = p.stages - stage - 1;
+  if (p.order != "interleaved") return static_cast<double>(std::min(microbatches, behind + 1));
+  const int64_t chunks = std::min(microbatches * p.interleave, 2 * behind + (p.interleave - 1) * p.stages + 1);
+  return static_cast<double>(chunks) / static_cast<double>(p.interleave);
+}
+
+// Waiting of the slowest stage while the pipeline fills and drains (Narayanan et al. 2021; Qi et al. 2024 for zero_bubble).
+double bubble_of(const PipelineSettings& p, double forward, double backward, double weights, double send) {
+  const double others = static_cast<double>(p.stages - 1), both = forward + backward + 2 * send;
+  if (p.order == "interleaved") return others * both / static_cast<double>(p.interleave);
+  if (p.order == "zero_bubble") return others * std::max(0.0, both - 2 * weights);
+  return others * both;
+}
+
+StepMemory memory_of_stage(const StepReport& report, const Plan& plan, const ScopeFilter& counts, const std::vector<PieceMemory>& over_time,
+                           double copies) {
+  if (!counts) return report.memory;
+  StepMemory memory = report.memory;
+  memory.parameters = memory.gradients = memory.optimizer_state = 0;
+  for (const Buffer& buffer : plan.kept) {
+    if (!counts(buffer.name)) continue;
+    if (buffer.role == BufferRole::kParameter) memory.parameters += buffer.bytes;
+    if (buffer.role == BufferRole::kAccumulator) memory.gradients += buffer.bytes;
+    if (buffer.role == BufferRole::kOptimizerState) memory.optimizer_state += buffer.bytes;
+  }
+  int64_t carried = 0, batch = 0, scratch = 0;
+  for (const Buffer& buffer : plan.carried) {
+    if (buffer.role == BufferRole::kInput)
+      batch += buffer.bytes;
+    else if (counts(std::string_view(buffer.name).substr(0, buffer.name.find('/'))))
+      carried += buffer.bytes;
+  }
+  for (const PieceMemory& piece : over_time) {
+    for (const MemorySample& sample : piece.samples) {
+      if (counts(sample.scope)) scratch = std::max(scratch, sample.scratch);
+    }
+  }
+  memory.activations = static_cast<int64_t>(copies * static_cast<double>(carried));
+  memory.batch = static_cast<int64_t>(copies * static_cast<double>(batch));
+  memory.scratch = scratch;
+  return memory;
+}
+
+double flops_of_stage(const Plan& plan, const StepTime& time, const ScopeFilter& counts) {
+  double flops = 0;
+  for (size_t i = 0; i < plan.pieces.size(); ++i) {
+    const Program& program = plan.pieces[i].program;
+    for (const Op& op : program.ops) {
+      if (!counts || counts(program.scopes[static_cast<size_t>(op.scope)]))
+        flops += usual_cost(program, op, plan.expert_rows).flops * static_cast<double>(time.pieces[i].runs);
+    }
+  }
+  return flops;
+}
+
+}  // namespace
+
+ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardware, const EstimateSettings& settings,
+                                const PipelineSettings& pipeline) {
+  check_order(pipeline);
+  ClusterReport result;
+  double executed = 0, longest = -1, update = 0;
+  int64_t most = -1;
+  for (const Stage& stage : stages_of(spec.config, pipeline.stages)) {
+    const TrainPlanSpec own = spec_of(spec, stage);
+    const ScopeFilter counts = filter_of(stage);
+    const Plan plan = plan_train_step(own, backend_of(hardware, own.mesh));
+    const CostModel model(hardware, own.mesh, plan.expert_rows, settings, choices_of(own.config), pipeline.stages);
+    StepReport report = report_step(own, plan);
+    StepTime time = time_step(plan, model, counts);
+    std::vector<PieceMemory> over_time;
+    for (size_t i = 0; i < plan.pieces.size(); ++i) over_time.push_back(memory_over_time(plan.pieces[i], time.pieces[i]));
+    executed += static_cast<double>(stage.count * spec.mesh.size()) * flops_of_stage(plan, time, counts);
+    const double copies = pipeline.stages == 1 ? 1 : in_flight(pipeline, stage.first, spec.microbatches);
+    const StepMemory memory = memory_of_stage(report, plan, counts, over_time, copies);
+    result.stages.push_back({stage.first, stage.count, stage.layers, copies, memory, time.seconds});
+    update = std::max(update, time.pieces.back().seconds);
+    if (memory.peak() + time.gathered_ahead > most) {
+      most = memory.peak() + time.gathered_ahead;
+      result.step = std::move(report);
+      result.step.memory = memory;
+    }
+    if (time.seconds > longest) {
+      longest = time.seconds;
+      if (pipeline.stages > 1) {
+        const int64_t bytes = spec.batch / spec.microbatches * spec.seq * spec.config.embedding_dim * dtype_bytes(spec.dtype) /
+                              (spec.mesh.size() / spec.mesh.size_of("tensor")) / spec.mesh.size_of("tensor");
+        const double send = model.send(static_cast<double>(bytes), spec.mesh.size() / spec.mesh.size_of("data")).seconds;
+        const PieceTime &forward = time.pieces[0], &backward = time.pieces[1];
+        result.bubble_seconds = bubble_of(pipeline, forward.seconds, backward.seconds, forward.weight_seconds, send);
+      }
+      result.memory = std::move(over_time);
+      result.time = std::move(time);
+    }
+  }
+  result.step_seconds = result.time.seconds + result.bubble_seconds;
+  if (pipeline.stages > 1 || settings.context > 1) {
+    const double context = static_cast<double>(settings.context);
+    result.step.num_parameters = num_elements(model_parameters(spec.config, spec.dtype));
+    result.step.model_flops =
+        training_flops(spec.config, static_cast<double>(spec.batch) / context, static_cast<double>(spec.seq) * context);
+    result.step.executed_flops = executed;
+    result.step.num_ranks = spec.mesh.size() * pipeline.stages;
+  }
+  return result;
+}
+
+}  // namespace mw

@@ -1,0 +1,38 @@
+// What a step takes on a cluster: StepReport, and the time of a step on named hardware, with stages where the model is cut into some.
+//
+//   const ClusterReport report = report_on_cluster(spec, hardware, settings, {.stages = 16, .order = "1f1b"});
+#pragma once
+#include "planner/memory_timeline.h"
+#include "planner/step_report.h"
+
+namespace mw {
+
+struct PipelineSettings {
+  int64_t stages = 1;
+  std::string order = "1f1b";  // "gpipe", "1f1b", "interleaved", "zero_bubble"
+  int64_t interleave = 1;      // runs of layers per stage, for "interleaved"
+};
+
+// Stages that are alike.
+struct StageFacts {
+  int64_t first = 0, count = 1;  // stages first .. first + count - 1
+  int64_t layers = 0;
+  double microbatches_in_flight = 1;  // of the first of them
+  StepMemory memory;                  // of a rank of the first of them
+  double seconds = 0;                 // of a step, without waiting for other stages
+};
+
+struct ClusterReport {
+  StepReport step;  // memory, traffic and collectives: of a rank of the stage that needs most memory
+  StepTime time;    // of the stage that takes longest
+  double bubble_seconds = 0;
+  double step_seconds = 0;
+  std::vector<StageFacts> stages;
+  std::vector<PieceMemory> memory;  // over the time of the pieces of `time`
+};
+
+// `spec.batch` sequences of all ranks; every stage has the mesh of `spec`. UserError for an order that does not exist.
+ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardware, const EstimateSettings& settings,
+                                const PipelineSettings& pipeline);
+
+}  // namespace mw
