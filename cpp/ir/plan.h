@@ -90,4 +90,8 @@ struct Plan {
   int64_t host_peak_bytes() const { return carried_copies * host_bytes; }
 };
 
+// Of the partitioned Programs, their run order and the buffers they share: ranks of one stage that agree on it do the same work. Source
+// lines do not enter, nor does where scratch values lie.
+uint64_t plan_hash(const Plan& plan);
+
 }  // namespace mw

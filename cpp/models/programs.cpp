@@ -69,6 +69,7 @@ Tensor mtp_loss(Builder& b, const ModelFamily& family, const ModelConfig& config
         next_token_loss(module.normalised, family.head(config, weights), targets, loss_weights, loss_scale, config.final_logit_softcap));
     hidden = module.hidden;
   }
+  const Scope scope(b, "mtp");
   return sum_of(losses) * (1.0 / static_cast<double>(config.mtp_layers));
 }
 

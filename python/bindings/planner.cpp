@@ -1,6 +1,7 @@
 // Planning ahead of time: what a training step will need.
 #include <pybind11/stl.h>
 
+#include "base/xxhash64.h"
 #include "bindings.h"
 #include "planner/choose_remat.h"
 #include "planner/cluster_report.h"
@@ -143,6 +144,13 @@ void bind_planner(py::module_& m) {
            py::kw_only(), py::arg("config"), py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("optimizer"),
            py::arg("decay_embeddings"), py::arg("remat"), py::arg("microbatches"), py::arg("losses"), py::arg("batch"), py::arg("seq"),
            py::arg("expert_rows_factor"))
+      .def(
+          "hash",
+          [](const TrainPlanSpec& spec, const std::optional<Hardware>& hardware) {
+            const BackendFacts backend = hardware ? backend_of(*hardware, spec.mesh) : cpu_backend(kernel_environment(spec.mesh));
+            return hex16(plan_hash(plan_train_step(spec, backend)));
+          },
+          py::arg("hardware") = py::none(), py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("num_ranks", [](const TrainPlanSpec& spec) { return spec.mesh.size(); })
       .def("report",
            [](const TrainPlanSpec& spec) {

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from meshwright.data import PrepareReport, TokenDataset, Tokenizer, prepare
     from meshwright.diagnostics import bench, doctor
     from meshwright.generator import Generation, Generator
-    from meshwright.mesh import Mesh
+    from meshwright.mesh import Mesh, rules
     from meshwright.model import Model
     from meshwright.plan_report import PlanReport
     from meshwright.planning import count_parameters, model_costs, plan
@@ -61,6 +61,7 @@ __all__ = [
     "plan",
     "plot_run",
     "prepare",
+    "rules",
     "scope",
     "tensor",
     "trace",
@@ -91,6 +92,7 @@ _LAZY = {
     "model_costs": "meshwright.planning",
     "plan": "meshwright.planning",
     "prepare": "meshwright.data",
+    "rules": "meshwright.mesh",
     "scope": "meshwright.tracing",
     "tensor": "meshwright.tracing",
     "trace": "meshwright.tracing",

@@ -51,6 +51,16 @@ def mesh_axes(mesh: Mesh | Mapping[str, int] | None) -> dict[str, int]:
     return {str(axis): size for axis, size in mesh.items()}
 
 
+def rules(name: str | os.PathLike[str] = "default") -> dict[str, list[str]]:
+    """The four tables of a layout of configs/rules or of a JSON file, to read or to change: `Trainer(..., rules=tables)`.
+
+    Raises:
+        UserError: as `core_rules`.
+    """
+    tables: dict[str, list[str]] = _core.find_rules(os.fspath(name), str(configs_folder() / "rules"))
+    return {table: tables[table] for table in RULE_TABLES}
+
+
 def core_rules(rules: str | os.PathLike[str] | Mapping[str, Sequence[str]] | None) -> Any:
     """The four tables of rules, as the core takes them: of a layout of configs/rules, a JSON file or a dict; None: the default ones.
 

@@ -185,6 +185,13 @@ class PlanReport:
     def to_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2)
 
+    @property
+    def program_hash(self) -> str:
+        """16 hexadecimal digits of the partitioned Programs, their run order and the buffers they share. Ranks that agree on it do the same
+        work; it depends on settings alone, not on weights, source lines or the machine."""
+        text: str = self._spec.hash(self._hardware)
+        return text
+
     def explain(self, after: str = "partition") -> str:
         """The pieces as they are after a pass (cut, partition, simplify, rematerialize, lower, fuse, place), or after="before PASS";
         after="collectives" and after="memory" list those.

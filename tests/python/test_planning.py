@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import meshwright as mw
 import pytest
 from meshwright._core import model_names
 from meshwright.cli.main import main
 from meshwright.packaged import configs_folder
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # Parameters of the published models, from their own tensors (reference/models.json of the project's notes).
 PARAMETERS = {
@@ -168,3 +171,30 @@ def test_a_step_of_every_configuration_can_be_planned(name):
     report = mw.plan(name, mesh={"fsdp": 2}, seq=64, batch=2, remat="full")
     assert report.peak_bytes > 8 * mw.count_parameters(name) / 2  # masters and moments alone are 12 bytes per parameter
     assert 0 < report.model_flops
+
+
+@pytest.mark.parametrize("model", ["tiny", "gpt3-52k", "deepseek3-671b", "gpt-oss-20b", "llama4-17b-16e", "gemma3-12b"])
+def test_every_collective_has_its_bytes_axes_scope_and_source(model):
+    """One row for each that the text lists, none without a place in the model's own terms."""
+    axes = {} if model in ("tiny", "gemma3-12b") else {"expert": 2}
+    plan = mw.plan(model, mesh={"data": 2, "fsdp": 2, "tensor": 2, **axes}, rules="zero1", remat="full", seq=64, batch=8)
+    lines = plan.explain(after="collectives").splitlines()
+    assert len(lines) == len(plan.collectives) > 50
+    for row, line in zip(plan.collectives, lines, strict=True):
+        assert row["bytes"] > 0 and row["axes"] and row["scope"], row
+        file, number = row["source"].split(":")
+        assert file.startswith("cpp/") and (ROOT / file).is_file() and int(number) > 0
+        for part in (row["piece"], row["collective"], row["type"], row["scope"], row["source"]):
+            assert part in line
+        assert ("recomputed" in line) == row["recomputed"]
+
+
+def test_the_hash_of_a_plan():
+    sizes = dict(seq=16, batch=4)
+    plan = mw.plan("tiny", mesh={"fsdp": 2}, **sizes)
+    assert plan.program_hash == mw.plan("tiny", mesh={"fsdp": 2}, **sizes).program_hash
+    assert len(plan.program_hash) == 16
+    others = [dict(mesh={"data": 2}), dict(mesh={"fsdp": 2}, remat="full"), dict(mesh={"fsdp": 2}, clip=1.0), dict(mesh={"tensor": 2})]
+    assert len({plan.program_hash, *(mw.plan("tiny", **sizes, **other).program_hash for other in others)}) == 1 + len(others)
+    # A row for an axis of one rank changes nothing.
+    assert mw.plan("tiny", mesh={"fsdp": 2}, rules="zero1", **sizes).program_hash == plan.program_hash
