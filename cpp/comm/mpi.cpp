@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <map>
 
 #include "base/error.h"
@@ -17,6 +18,13 @@ std::string host_name() {
   std::array<char, 256> name{};
   gethostname(name.data(), name.size() - 1);
   return name.data();
+}
+
+// The file that was loaded, links followed. The loader finds a name without a folder by itself.
+std::string real_path(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path real = std::filesystem::canonical(path, error);
+  return error ? path : real.string();
 }
 
 // "host 1101": a digit per processor that this process may use.
@@ -49,8 +57,26 @@ MpiWorld::MpiWorld() : mpi_(load_mpi()) {
   share_processors();
 }
 
+// Hosts may keep the library at different places, but two files on one host are two installations, even of the same version.
 void MpiWorld::check_same_library() {
-  check_agreement(*rank_, rank_->everyone(), {{"version", mpi_.version}}, "the ranks of this run load different MPI libraries");
+  const std::string mine = concat_text(host_name(), "\n", real_path(mpi_.path), "\n", mpi_.version);
+  const std::vector<std::string> texts = gather_texts(*rank_, rank_->everyone(), mine);
+  const auto lines = [](const std::string& text) {
+    const size_t first = text.find('\n'), second = text.find('\n', first + 1);
+    return std::array{text.substr(0, first), text.substr(first + 1, second - first - 1), text.substr(second + 1)};
+  };
+  std::map<std::string, size_t> first_of;  // host -> the first rank there
+  for (size_t rank = 0; rank < texts.size(); ++rank) {
+    const auto [host, path, version] = lines(texts[rank]);
+    const size_t neighbour = first_of.emplace(host, rank).first->second;
+    for (const size_t other : {size_t{0}, neighbour}) {
+      const auto [other_host, other_path, other_version] = lines(texts[other]);
+      if (version == other_version && (host != other_host || path == other_path)) continue;
+      throw UserError(concat_text("the ranks of this run load different MPI libraries:\n  ", other_path, " (", other_version, ") on rank ",
+                                  other, "\n  ", path, " (", version, ") on rank ", rank,
+                                  "\nexpected that of the mpirun that started them; MESHWRIGHT_MPI_LIBRARY names it"));
+    }
+  }
 }
 
 // The ranks of a host share what any of them may use: right both where mpirun gave each rank its own processors and where it did not.
@@ -77,7 +103,7 @@ Communicator& MpiWorld::rank(int64_t r) {
 }
 
 void MpiWorld::finish() {
-  rank_->flush();
+  rank_->say_goodbye();
   if (started_here_) mpi_.finalize();
 }
 

@@ -1,6 +1,7 @@
 #include "comm/mpi_library.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <unistd.h>
 
 #include <array>
@@ -101,7 +102,10 @@ std::unique_ptr<MpiLibrary> load() {
   std::string tried;
   for (const std::string& path : candidates()) {
     // Global: the plugins of Open MPI look for its symbols.
-    if (void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL)) return bind(handle, path);
+    if (void* handle = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL)) {
+      const link_map* loaded = nullptr;  // knows the file behind a name without a folder
+      return bind(handle, dlinfo(handle, RTLD_DI_LINKMAP, &loaded) == 0 ? loaded->l_name : path);
+    }
     const char* why = dlerror();
     tried += std::string("\n  ") + (why == nullptr ? path.c_str() : why);
   }

@@ -14,6 +14,7 @@ namespace mw {
 namespace {
 
 constexpr int kTag = 1;
+constexpr int kGoodbye = (1 << 30) + 1;              // the tag above those of letters
 constexpr int64_t kMessageBytes = int64_t{1} << 30;  // MPI counts in 32 bits
 constexpr int64_t kSmallBytes = int64_t{16} << 10;   // up to here everyone gets everything: one exchange instead of two
 constexpr int64_t kPiecesBytes = int64_t{2} << 20;   // of the others' pieces of a sum that are received at a time
@@ -80,18 +81,46 @@ bool MpiRank::is_done(Requests& requests) {
   return done != 0;
 }
 
-// A rank that still computes may need this processor.
-void MpiRank::wait(Requests& requests) {
-  constexpr int kTriesBeforeYielding = 64;
-  for (int tries = 0; !is_done(requests); ++tries) {
-    if (tries >= kTriesBeforeYielding) sched_yield();
+void MpiRank::wait(Requests& requests, std::span<const int64_t> members) {
+  for (int64_t tries = 0; !is_done(requests); ++tries) {
+    const int64_t gone = pause(tries, members);
+    if (gone >= 0 && !is_done(requests)) fail_without(gone);
   }
+}
+
+// A rank that still computes may need this processor.
+int64_t MpiRank::pause(int64_t tries, std::span<const int64_t> members) {
+  constexpr int64_t kTriesBeforeYielding = 64, kTriesBeforeAsking = int64_t{1} << 18;  // about a tenth of a second
+  if (tries >= kTriesBeforeYielding) sched_yield();
+  if ((tries + 1) % kTriesBeforeAsking != 0) return -1;
+  for (const int64_t member : members) {
+    int found = 0;
+    check(mpi_.iprobe(static_cast<int>(member), kGoodbye, letters_comm_, &found, nullptr), "MPI_Iprobe");
+    if (found) return member;
+  }
+  return -1;
+}
+
+// What a rank sends comes before its goodbye, so what is not there by then never comes.
+void MpiRank::fail_without(int64_t gone) const {
+  throw UserError(concat_text("rank ", gone, " has ended, but rank ", rank(),
+                              " waits for it; expected that every rank runs the whole script (has it left by sys.exit?)"));
+}
+
+void MpiRank::say_goodbye() {
+  flush();
+  Requests requests;
+  for (const int64_t other : everyone_.ranks) {
+    if (other == rank()) continue;
+    check(mpi_.isend(nullptr, 0, mpi_.byte, static_cast<int>(other), kGoodbye, letters_comm_, &requests.emplace_back()), "MPI_Isend");
+  }
+  while (!is_done(requests)) sched_yield();
 }
 
 void MpiRank::barrier() {
   Requests requests(1);
   check(mpi_.ibarrier(mpi_.comm_world, requests.data()), "MPI_Ibarrier");
-  wait(requests);
+  wait(requests, everyone_.ranks);
 }
 
 void MpiRank::all_gather(const Group& group, const void* in, void* out, int64_t bytes) {
@@ -105,7 +134,7 @@ void MpiRank::all_gather(const Group& group, const void* in, void* out, int64_t 
     start_receive(comm, from, kTag, at(out, from * bytes), bytes, requests);
   }
   for (int64_t step = 1; step < n; ++step) start_send(comm, (me + step) % n, kTag, in, bytes, requests);
-  wait(requests);
+  wait(requests, group.ranks);
 }
 
 // Block `group.index` of the sum into `out`. Pieces of it are added while the next ones are on their way.
@@ -140,7 +169,7 @@ void MpiRank::reduce_block(const Group& group, DType dtype, ReduceKind kind, con
   if (pieces > 0) start(0);
   for (int64_t number = 0; number < pieces; ++number) {
     if (number + 1 < pieces) start(number + 1);
-    wait(requests[index(number % 2)]);
+    wait(requests[index(number % 2)], group.ranks);
     for (int64_t member = 0; member < n; ++member) {
       terms[index(member)] = member == me ? at(in, (blocks.start[index(me)] + number * piece) * width) : slot(member, number);
     }
@@ -194,7 +223,7 @@ void MpiRank::all_reduce(const Group& group, DType dtype, ReduceKind kind, const
     start_receive(comm, from, kTag, block(from), block_bytes(from), requests);
   }
   for (int64_t step = 1; step < n; ++step) start_send(comm, (me + step) % n, kTag, block(me), block_bytes(me), requests);
-  wait(requests);
+  wait(requests, group.ranks);
 }
 
 void MpiRank::all_to_all(const Group& group, const void* in, void* out, int64_t bytes) {
@@ -214,7 +243,7 @@ void MpiRank::all_to_all_v(const Group& group, const void* in, const int64_t* in
       start_receive(comm, member, kTag, &sent[index(member)], sizeof(int64_t), requests);
       start_send(comm, member, kTag, in_bytes + member, sizeof(int64_t), requests);
     }
-    wait(requests);
+    wait(requests, group.ranks);
   }
   for (int64_t member = 0; member < n; ++member) {
     MW_CHECK(sent[index(member)] == out_bytes[member], "member ", member, " sends ", sent[index(member)], " bytes to member ", me,
@@ -240,7 +269,7 @@ void MpiRank::exchange(const Group& group, const void* in, const int64_t* in_byt
     const int64_t to = (me + step) % n;
     start_send(comm, to, kTag, at(in, in_start[index(to)]), in_bytes[to], requests);
   }
-  wait(requests);
+  wait(requests, group.ranks);
 }
 
 void MpiRank::shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) {
@@ -253,7 +282,7 @@ void MpiRank::shift(const Group& group, int64_t steps, const void* in, void* out
   Requests requests;
   start_receive(comm, (group.index - distance + n) % n, kTag, out, bytes, requests);
   start_send(comm, (group.index + distance) % n, kTag, in, bytes, requests);
-  wait(requests);
+  wait(requests, group.ranks);
 }
 
 // The tag of MPI is that of the letter; a letter without bytes is one empty message.
@@ -272,12 +301,15 @@ void MpiRank::send(int64_t to, int64_t tag, const void* data, int64_t bytes) {
 
 void MpiRank::receive(int64_t from, int64_t tag, void* data, int64_t bytes) {
   MpiLibrary::Status status{};
-  constexpr int kTriesBeforeYielding = 64;
-  for (int tries = 0, found = 0;; ++tries) {
+  const std::array<int64_t, 1> sender{from};
+  const auto has_come = [&] {
+    int found = 0;
     check(mpi_.iprobe(static_cast<int>(from), static_cast<int>(tag), letters_comm_, &found, &status), "MPI_Iprobe");
-    if (found) break;
+    return found != 0;
+  };
+  for (int64_t tries = 0; !has_come(); ++tries) {
     progress();
-    if (tries >= kTriesBeforeYielding) sched_yield();
+    if (pause(tries, sender) >= 0 && !has_come()) fail_without(from);
   }
   int arrived = 0;
   check(mpi_.get_count(&status, mpi_.byte, &arrived), "MPI_Get_count");
@@ -289,7 +321,7 @@ void MpiRank::receive(int64_t from, int64_t tag, void* data, int64_t bytes) {
           "MPI_Irecv");
   }
   start_receive(letters_comm_, from, static_cast<int>(tag), data, bytes, requests);
-  wait(requests);
+  wait(requests, sender);
 }
 
 void MpiRank::progress() {

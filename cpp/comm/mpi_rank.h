@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <list>
 #include <map>
+#include <span>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -31,6 +32,8 @@ class MpiRank : public Communicator {
 
   // Waits until all letters are under way.
   void flush();
+  // Tells the others that this rank makes no further call: one that waits for it fails instead of waiting for ever.
+  void say_goodbye();
 
  private:
   using Requests = std::vector<MpiLibrary::Request>;
@@ -48,7 +51,11 @@ class MpiRank : public Communicator {
   void start_send(MpiLibrary::Comm comm, int64_t to, int tag, const void* data, int64_t bytes, Requests& requests);
   void start_receive(MpiLibrary::Comm comm, int64_t from, int tag, void* data, int64_t bytes, Requests& requests);
   bool is_done(Requests& requests);
-  void wait(Requests& requests);
+  // Of messages between this rank and `members`.
+  void wait(Requests& requests, std::span<const int64_t> members);
+  // Between two looks at messages that are not there yet. A member that has ended, or -1.
+  int64_t pause(int64_t tries, std::span<const int64_t> members);
+  [[noreturn]] void fail_without(int64_t gone) const;
   void exchange(const Group& group, const void* in, const int64_t* in_bytes, void* out, const int64_t* out_bytes);
   void reduce_block(const Group& group, DType dtype, ReduceKind kind, const void* in, const Blocks& blocks, void* out);
 

@@ -61,6 +61,9 @@ void bind_ranks(py::module_& module) {
   module.def("ranks_barrier", [] { comm().barrier(); }, Unlocked());
   module.def("any_rank", &any_rank, py::arg("mine"), Unlocked(), "Whether it is true on any rank; all ranks ask together.");
   module.def(
+      "gather_texts", [](const std::string& mine) { return gather_texts(comm(), everyone(comm()), mine); }, py::arg("mine"), Unlocked(),
+      "Everyone's text, by rank.");
+  module.def(
       "check_agreement",
       [](const std::map<std::string, std::string>& facts, const std::string& what) {
         check_agreement(comm(), everyone(comm()), facts, what);

@@ -36,6 +36,7 @@ __all__: list[str] = [
     "config_for_weights",
     "find_model_config",
     "find_rules",
+    "gather_texts",
     "gguf_config",
     "gguf_metadata",
     "huggingface_config_text",
@@ -491,6 +492,11 @@ def checkpoint_problem(folder: str) -> str | None:
 def config_for_weights(arg0: str, arg1: str) -> str: ...
 def find_model_config(arg0: str, arg1: str) -> tuple[str, str]: ...
 def find_rules(arg0: str, arg1: str) -> dict[str, list[str]]: ...
+def gather_texts(mine: str) -> list[str]:
+    """
+    Everyone's text, by rank.
+    """
+
 def gguf_config(path: str) -> str:
     """
     The config.json, as text, that Hugging Face has for the model of a GGUF file.

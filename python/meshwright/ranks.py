@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import atexit
+import os
+import socket
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from meshwright import _core
+from meshwright._core import UserError
 
 HEAD_START = 1.0
 """Seconds that rank 0 is given to report an error that all ranks have: its end ends the others."""
+
+PATIENCE = 3.0
+"""Seconds until a file that one host has made must be seen by the others."""
 
 
 class Ranks:
@@ -39,6 +46,36 @@ class Ranks:
         """Waits until all ranks are here."""
         if self.size > 1:
             _core.ranks_barrier()
+
+    def gather(self, mine: str) -> list[str]:
+        """Everyone's text, by rank; all ranks ask together."""
+        return _core.gather_texts(mine) if self.size > 1 else [mine]
+
+    def check_shared(self, folder: Path) -> None:
+        """UserError on every rank unless all of them see this folder, which is made where there is none; it names those that do not."""
+        if self.size == 1:
+            return
+        mark, problem = folder / f".seen-by-all-{os.getpid()}", ""
+        if self.is_first:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                mark.touch()
+            except OSError as error:
+                problem = f"{os.fspath(folder)!r}: {error.strerror}"
+        name, problem = self.gather(f"{mark.name}\n{problem}")[0].split("\n", 1)
+        if problem:
+            raise UserError(problem)
+        deadline = time.monotonic() + PATIENCE
+        while not (seen := (folder / name).is_file()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        hosts = self.gather(("" if seen else "!") + socket.gethostname())
+        if self.is_first:
+            mark.unlink(missing_ok=True)
+        if blind := [f"rank {rank} (host {host[1:]})" for rank, host in enumerate(hosts) if host.startswith("!")]:
+            raise UserError(
+                f"output {os.fspath(folder)!r}: rank 0 (host {hosts[0]}) has it, but {', '.join(blind)} "
+                f"{'does' if len(blind) == 1 else 'do'} not see it; expected a folder that all ranks share (on a network file system)"
+            )
 
     def agree(self, facts: Mapping[str, Any], what: str) -> None:
         """UserError on every rank, `what` and the keys that differ, unless all ranks were told the same."""

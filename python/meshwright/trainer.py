@@ -144,8 +144,9 @@ class Trainer:
         from meshwright import __version__
 
         if size != ranks.size:
+            axes = ", ".join(f"{axis}={n}" for axis, n in self.mesh.items() if n > 1)
             raise UserError(
-                f"mesh: {size} ranks ({', '.join(f'{axis}={n}' for axis, n in self.mesh.items()) or 'no axis'}), but mpirun started "
+                f"mesh: {size} ranks ({axes or 'no axis'}), but mpirun started "
                 f"{ranks.size}; expected sizes whose product is {ranks.size}, such as fsdp={ranks.size}"
             )
         ranks.agree(
@@ -432,20 +433,19 @@ class Trainer:
         )
 
     def _resume(self, output: Path) -> None:
+        self._ranks.check_shared(output)
+        newest = ""
         if self._ranks.is_first and output.is_dir():
             _core.remove_leftovers(str(output))
-        self._ranks.barrier()
-        newest = _core.newest_checkpoint(str(output)) if output.is_dir() else {"path": None, "skipped": []}
-        self._ranks.agree(
-            {"newest checkpoint": newest["path"] or "none"},
-            f"the ranks do not see the same checkpoints in {os.fspath(output)!r}; expected a folder that all of them share:",
-        )
-        for reason in newest["skipped"] if self._ranks.is_first else ():
-            print(f"warning: not a whole checkpoint: {reason}", file=sys.stderr)
-        if newest["path"] is None:
+            found = _core.newest_checkpoint(str(output))
+            newest = found["path"] or ""
+            for reason in found["skipped"]:
+                print(f"warning: not a whole checkpoint: {reason}", file=sys.stderr)
+        newest = self._ranks.gather(newest)[0]  # read once, by one rank
+        if not newest:
             return
-        self._check_settings(Path(newest["path"]))
-        self._load(Path(newest["path"]))
+        self._check_settings(Path(newest))
+        self._load(Path(newest))
         self._resumed = True
 
     def _check_settings(self, folder: Path) -> None:

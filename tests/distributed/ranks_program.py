@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,21 @@ EXPERTS = dict(
     max_position_embeddings=64,
     moe=dict(num_experts=8, experts_per_token=2, normalize_topk_weights=True),
 )
+SMALL = dict(embedding_dim=64, mlp_dim=48, num_layers=2, num_query_heads=4, vocab_size=VOCABULARY, max_position_embeddings=64)
+MODELS: dict[str, dict[str, Any]] = {
+    "dense": dict(model=DENSE),
+    "experts": dict(model=EXPERTS),
+    "mla": dict(
+        model="deepseek2-16b",
+        **SMALL,
+        num_kv_heads=4,
+        head_dim=12,
+        moe_mlp_dim=48,
+        mla=dict(kv_lora_rank=16, qk_nope_head_dim=8, qk_rope_head_dim=4, v_head_dim=8),
+        moe=dict(num_experts=8, experts_per_token=2, num_shared_experts=1, shared_expert_mlp_dim=48, first_dense_layers=1),
+    ),
+    "windowed": dict(model="gemma2-2b", **SMALL, num_kv_heads=2, head_dim=16, attention_pattern=dict(sliding_window=5)),
+}
 # Ranks -> what is compared on so many of them.
 CASES: dict[int, list[dict[str, Any]]] = {
     2: [
@@ -46,19 +60,29 @@ CASES: dict[int, list[dict[str, Any]]] = {
         dict(mesh={"data": 2}, rules="zero1", dtype="bfloat16"),
         dict(mesh={"fsdp": 2}, microbatches=2),
         dict(mesh={"tensor": 2}, dtype="bfloat16"),
+        dict(mesh={"tensor": 2}, model="windowed"),
         dict(mesh={"expert": 2}, model="experts"),
+        dict(mesh={"fsdp": 2}, model="mla"),
     ],
     4: [
         dict(mesh={"data": 2, "fsdp": 2}, dtype="bfloat16"),
         dict(mesh={"data": 4}, rules="zero3", remat="full"),
         dict(mesh={"fsdp": 2, "tensor": 2}, microbatches=2),
+        dict(mesh={"data": 2, "fsdp": 2}, model="windowed"),
         dict(mesh={"fsdp": 2, "expert": 2}, model="experts", expert_rows_factor=1.0),  # too little room: steps are run again
+        dict(mesh={"expert": 2, "tensor": 2}, model="mla"),
     ],
     8: [
         dict(mesh={"data": 2, "fsdp": 2, "tensor": 2}),
         dict(mesh={"fsdp": 8}),
+        dict(mesh={"data": 4, "tensor": 2}, model="windowed"),
         dict(mesh={"fsdp": 2, "expert": 2, "tensor": 2}, model="experts", dtype="bfloat16"),
+        dict(mesh={"data": 2, "fsdp": 2, "expert": 2}, model="mla"),
     ],
+}
+OPTIMIZERS: dict[str, mw.SGD | mw.AdamW] = {
+    "sgd": mw.SGD(lr=0.1, momentum=0.9),
+    "adamw": mw.AdamW(lr=1e-3, eps=1e-3),  # an eps that does not amplify rounding
 }
 
 
@@ -75,20 +99,29 @@ def digest(arrays: dict[str, np.ndarray]) -> str:
     return sha.hexdigest()
 
 
-def train(case: dict[str, Any]) -> dict[str, Any]:
-    """Loss and gradients, then three steps; every number of it as bits."""
+def make_model(kind: str, seed: int = 3) -> mw.Model:
+    settings = dict(MODELS[kind])
+    return mw.Model(settings.pop("model"), seed=seed, dtype="float32", **settings)
+
+
+def train(case: dict[str, Any], optimizer: str, arrays: dict[str, np.ndarray] | None = None) -> dict[str, Any]:
+    """Loss and gradients, then three steps; every number of it as bits. `arrays` takes the gradients and the weights after the steps."""
     settings = dict(case)
-    model = mw.Model(EXPERTS if settings.pop("model", "dense") == "experts" else DENSE, seed=3)
-    trainer = mw.Trainer(model, mw.AdamW(lr=1e-2, eps=1e-3), clip=1.0, show=False, **settings)
+    model = make_model(settings.pop("model", "dense"))
+    trainer = mw.Trainer(model, OPTIMIZERS[optimizer], clip=1.0, show=False, **settings)
     loss, gradients = model.loss_and_gradients(batch(100))
     steps = [trainer.step(batch(step)) for step in range(3)]
+    weights = {name: weight.gather() for name, weight in model.state_dict().items()}
+    if arrays is not None:
+        arrays.update({f"gradient of {name}": gradient for name, gradient in gradients.items()})
+        arrays.update(weights)
     return {
         "loss": loss.hex(),
         "gradients": digest(gradients),
         "steps": [[m.loss.hex(), m.grad_norm.hex(), m.peak_bytes] for m in steps],
         "terms": {name: value for name, value in steps[-1].terms.items() if name != "step_seconds"},
         "load": {name: list(value) for name, value in steps[-1].expert_load.items()},
-        "weights": digest({name: weight.gather() for name, weight in model.state_dict().items()}),
+        "weights": digest(weights),
         "state": digest({name: trainer._step.read_state(name) for name in trainer._step.state_names()}),
         "generated": mw.Generator(model).generate([[1, 2, 3], [4, 5]], max_new_tokens=5),
     }
@@ -96,7 +129,7 @@ def train(case: dict[str, Any]) -> dict[str, Any]:
 
 def equality(output: Path) -> None:
     size = int(os.environ["OMPI_COMM_WORLD_SIZE"])
-    results = [train(case) for case in CASES[size]]
+    results = [[train(case, optimizer) for optimizer in OPTIMIZERS] for case in CASES[size]]
     if os.environ["OMPI_COMM_WORLD_RANK"] == "0":
         output.write_text(json.dumps(results))
 
@@ -144,18 +177,17 @@ def own_folder(output: Path) -> Path:
 
 
 def own_folders(output: Path) -> None:
-    trainer(own_folder(output)).fit([batch(0)], steps=1)
+    trainer(own_folder(output))
 
 
-def own_checkpoints(output: Path) -> None:
-    folder = own_folder(output)
-    run = trainer()
-    run.save(output / "saved")
-    if not is_second():
-        folder.resolve().mkdir()
-        (output / "saved").rename(folder.resolve() / "step-00000000")
-    run._ranks.barrier()
-    trainer(folder)
+def own_places_of_a_checkpoint(output: Path) -> None:
+    trainer().save(own_folder(output))
+
+
+def other_library(output: Path) -> None:
+    if is_second():
+        os.environ["MESHWRIGHT_MPI_LIBRARY"] = str(output / "libmpi.so.40")
+    trainer()
 
 
 def save_pretrained(output: Path) -> None:
@@ -169,26 +201,11 @@ def one_fails(output: Path) -> None:
     run.step(batch(0))  # waits for it
 
 
-class Slowly:
-    """Batches that never end, and a file with the process of every rank."""
-
-    def __init__(self, output: Path) -> None:
-        (output / f"rank-{os.environ['OMPI_COMM_WORLD_RANK']}").write_text(str(os.getpid()))
-
-    def __iter__(self) -> Any:
-        for step in range(10_000):
-            time.sleep(0.02)
-            yield batch(step)
-
-
-def endless(output: Path) -> None:
-    trainer(output / "run", save_every=2).fit(Slowly(output), steps=10_000)
-
-
-def resumed(output: Path) -> None:
-    run = trainer(output / "run", save_every=2)
-    assert run.steps_done > 0
-    run.fit([batch(step) for step in range(run.steps_done + 2)], steps=run.steps_done + 2)
+def one_leaves(output: Path) -> None:
+    run = trainer()
+    if is_second():
+        sys.exit(0)
+    run.step(batch(0))
 
 
 if __name__ == "__main__":
