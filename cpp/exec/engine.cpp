@@ -54,11 +54,11 @@ void stage_inputs(const Plan& plan, RankMemory& memory, const Mesh& mesh, int64_
                   const std::map<std::string, WholeArray>& inputs) {
   for (const Buffer& buffer : plan.carried) {
     if (buffer.role != BufferRole::kInput) continue;
-    std::vector<int64_t> start = shard_start(buffer.global_type, buffer.layout, mesh, rank);
-    if (!start.empty()) start[0] += row.microbatch * buffer.global_type.dims[0].size;
+    std::vector<int64_t> origin(buffer.global_type.dims.size(), 0);
+    if (!origin.empty()) origin[0] = row.microbatch * buffer.global_type.dims[0].size;
     std::byte* to = memory.carried.data() + row.carried_copy * plan.carried_bytes + buffer.offset;
-    copy_shared(Block::whole(whole_batch(buffer, microbatches)), static_cast<const std::byte*>(inputs.at(buffer.name).data),
-                {buffer.type, start}, to);
+    copy_shard(buffer.global_type, buffer.layout, mesh, rank, origin, Block::whole(whole_batch(buffer, microbatches)),
+               static_cast<const std::byte*>(inputs.at(buffer.name).data), to);
   }
 }
 

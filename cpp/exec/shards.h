@@ -8,7 +8,7 @@
 
 namespace mw {
 
-// First index of the rank's shard along each dim of `global`.
+// First index of the rank's shard along each dim of `global`, none of which lies in zigzag order.
 std::vector<int64_t> shard_start(const Type& global, const Layout& layout, const Mesh& mesh, int64_t rank);
 
 // A block of a row-major array: `type` has the array's dims with the block's sizes, `start` is where it begins in the whole.
@@ -20,5 +20,10 @@ struct Block {
 
 // Copies what two blocks of one array share, from one dense block to the other.
 void copy_shared(const Block& from_block, const std::byte* from, const Block& to_block, std::byte* to);
+
+// Copies the rank's shard of `global`, which may lie in zigzag order, out of the block `from_block` of the array; the array's index of
+// the first element of `global` is `origin`. `to` is dense.
+void copy_shard(const Type& global, const Layout& layout, const Mesh& mesh, int64_t rank, const std::vector<int64_t>& origin,
+                const Block& from_block, const std::byte* from, std::byte* to);
 
 }  // namespace mw

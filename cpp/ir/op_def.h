@@ -42,6 +42,8 @@ struct DimRole {
   DimUse use = DimUse::kMapped;
   // A shard of this dim must know its first global index, given as a trailing operand named in the attribute `offsets`.
   bool needs_offset = false;
+  // And the shard may lie in zigzag order: then the dim is named twice, and there are two first indices, one for each half.
+  bool takes_halves = false;
 };
 
 struct Cost {

@@ -11,13 +11,13 @@ size_t axis_index(std::string_view axis) {
     if (names[i] == axis) return i;
   }
   throw UserError("there is no mesh axis '" + std::string(axis) + "'" + did_you_mean(std::string(axis), names) +
-                  "; the axes are data, fsdp, expert, tensor");
+                  "; the axes are data, fsdp, expert, context, tensor");
 }
 
 }  // namespace
 
 const std::vector<std::string>& Mesh::axis_names() {
-  static const std::vector<std::string> names{"data", "fsdp", "expert", "tensor"};
+  static const std::vector<std::string> names{"data", "fsdp", "expert", "context", "tensor"};
   return names;
 }
 
@@ -49,5 +49,7 @@ std::string Mesh::to_string() const {
   }
   return text.empty() ? "one rank" : text;
 }
+
+bool is_zigzag(std::string_view dim, std::string_view axis) { return axis == "context" && (dim == "seq" || dim == "kv_seq"); }
 
 }  // namespace mw

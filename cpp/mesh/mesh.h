@@ -31,4 +31,9 @@ class Mesh {
   std::vector<int64_t> sizes_;  // in the order of axis_names()
 };
 
+// Whether the shards of a dim over an axis are dealt in zigzag order: the dim is cut into two blocks for each of n ranks, and rank i holds
+// block i and, behind it, block 2n - 1 - i. So it is for the sequence over `context`: under a causal mask all ranks then have as many
+// pairs of query and key (Grattafiori et al. 2024, section 3.3.2).
+bool is_zigzag(std::string_view dim, std::string_view axis);
+
 }  // namespace mw

@@ -57,6 +57,9 @@ RuleRow parse_rule(std::string_view text) {
     row.part = true;
   }
   Mesh().size_of(row.axis);
+  if (row.part && is_zigzag("seq", row.axis))
+    throw UserError("rule '" + std::string(text) + "': the axis " + row.axis +
+                    " is taken whole, since shards of seq lie over it in zigzag order; expected '" + row.dim + ":" + row.axis + "'");
   return row;
 }
 
@@ -65,8 +68,8 @@ std::string to_string(const RuleRow& row) { return row.dim + ":" + row.axis + (r
 Rules default_rules() {
   Rules rules;
   rules.compute = parse_table({"batch:data", "batch:fsdp", "batch:expert", "expert_rows:data", "expert_rows:fsdp", "expert_rows:expert",
-                               "experts:expert", "kv_heads:tensor part", "q_per_kv:tensor", "mlp:tensor", "expert_mlp:tensor",
-                               "vocab:tensor", "seq:tensor"});
+                               "expert_rows:context", "experts:expert", "kv_heads:tensor part", "q_per_kv:tensor", "mlp:tensor",
+                               "expert_mlp:tensor", "vocab:tensor", "seq:context", "seq:tensor"});
   rules.parameters = parse_table(
       {"experts:expert", "kv_heads:tensor part", "q_per_kv:tensor", "mlp:tensor", "expert_mlp:tensor", "vocab:tensor", "*:fsdp"});
   rules.gradients = rules.parameters;
@@ -98,11 +101,17 @@ std::vector<Assignment> read_table(const RuleTable& table, const Mesh& mesh, con
         if (factor > 1) give(i, row.axis, factor);
         break;
       }
-      if (local[i] % size == 0) {
+      const int64_t blocks = is_zigzag(dims[i].first, row.axis) ? 2 * size : size;
+      if (local[i] % blocks == 0) {
         give(i, row.axis, size);
         break;
       }
       if (row.dim == "*") continue;
+      if (blocks != size) {
+        throw UserError("mesh axis '" + row.axis + "' of size " + std::to_string(size) + " does not cut dim '" + row.dim + "' of size " +
+                        std::to_string(local[i]) +
+                        " into two blocks for each rank; nearest sizes that work: " + nearest_sizes(local[i], blocks));
+      }
       throw UserError("mesh axis '" + row.axis + "' of size " + std::to_string(size) + " does not divide dim '" + row.dim + "' of size " +
                       std::to_string(local[i]) + "; nearest sizes that work: " + nearest_sizes(local[i], size));
     }

@@ -1,8 +1,9 @@
 // Rule tables: which mesh axes shard which dims. A table is a list of rows `dim: axis`, read from the top, once per op, over the op's
 // loop space; each axis is given out once.
 //
-//   compute     batch:data  batch:fsdp  batch:expert  expert_rows:data  expert_rows:fsdp  expert_rows:expert  experts:expert
-//               kv_heads:tensor part  q_per_kv:tensor  mlp:tensor  expert_mlp:tensor  vocab:tensor  seq:tensor
+//   compute     batch:data  batch:fsdp  batch:expert  expert_rows:data  expert_rows:fsdp  expert_rows:expert  expert_rows:context
+//               experts:expert  kv_heads:tensor part  q_per_kv:tensor  mlp:tensor  expert_mlp:tensor  vocab:tensor  seq:context
+//               seq:tensor
 //   parameters  experts:expert  kv_heads:tensor part  q_per_kv:tensor  mlp:tensor  expert_mlp:tensor  vocab:tensor  *:fsdp
 #pragma once
 #include <string>
@@ -30,7 +31,8 @@ struct Rules {
   bool operator==(const Rules&) const = default;
 };
 
-// "kv_heads:tensor part" -> row. UserError for an unknown axis or another form.
+// "kv_heads:tensor part" -> row. UserError for an unknown axis or another form, or a part of an axis that is
+// taken whole.
 RuleRow parse_rule(std::string_view text);
 std::string to_string(const RuleRow& row);
 

@@ -45,7 +45,14 @@ void check(const Signature& signature, const OptionalOperands& optional) {
     throw UserError("v is " + to_string(v) + " and q " + to_string(q) +
                     "; where v's innermost dim has another size its name must be 'value_dim'");
   }
-  if ((attributes.causal || attributes.window > 0 || attributes.chunk > 0) && q.size_of("seq") != k.size_of("kv_seq")) {
+  const int64_t queries = q.size_of("seq"), keys = k.size_of("kv_seq");
+  const bool has_order = attributes.causal || attributes.window > 0 || attributes.chunk > 0;
+  if (optional.num_starts > 2 ||
+      (optional.num_starts > 0 && (queries > keys || queries % static_cast<int64_t>(optional.num_starts) != 0))) {
+    throw UserError("q is " + to_string(q) + " and k " + to_string(k) + " with " + std::to_string(optional.num_starts) +
+                    " starts; expected a shard of queries with one start, or two halves with one each");
+  }
+  if (has_order && optional.num_starts == 0 && queries != keys) {
     throw UserError("q is " + to_string(q) + " and k " + to_string(k) +
                     "; a causal mask, a window or a chunk needs seq and kv_seq of one size");
   }
@@ -60,20 +67,30 @@ void check(const Signature& signature, const OptionalOperands& optional) {
   expect_same_dims("kv_segment_ids", kv_segments, "k's rows", {k.dims[0], k.dims[1]});
 }
 
-DimRole role(const Signature&, std::string_view dim) {
+DimRole role(const Signature& signature, std::string_view dim) {
+  if (dim == "seq") {
+    const bool has_order = signature.attributes->flag("causal") || signature.attributes->integer_or("window", 0) > 0;
+    return {.use = DimUse::kMapped, .needs_offset = has_order, .takes_halves = true};
+  }
   return {.use = dim == "batch" || dim == "kv_heads" || dim == "q_per_kv" ? DimUse::kMapped : DimUse::kWhole};
 }
 
 // The queries of one key head are summed into dk and dv, those of all rows into dsinks.
 DimRole role_gradient(const Signature& signature, std::string_view dim) {
-  const bool summed = dim == "q_per_kv" || (dim == "batch" && signature.attributes->flag_or("sinks", false));
-  return summed ? DimRole{.use = DimUse::kContracted} : role(signature, dim);
+  DimRole of_dim = role(signature, dim);
+  if (dim == "q_per_kv" || dim == "seq" || (dim == "batch" && signature.attributes->flag_or("sinks", false)))
+    of_dim.use = DimUse::kContracted;
+  return of_dim;
 }
 
 double row_pairs(const Signature& signature) {
   const Type &q = signature.operand(0), &k = signature.operand(1);
+  const AttentionAttributes attributes = AttentionAttributes::from(*signature.attributes);
   const double rows = static_cast<double>(q.size_of("batch") * q.size_of("kv_heads") * q.size_of("q_per_kv"));
-  return rows * visible_pairs(AttentionAttributes::from(*signature.attributes), q.size_of("seq"), k.size_of("kv_seq"));
+  const int64_t seq = q.size_of("seq"), kv_seq = k.size_of("kv_seq");
+  if (!attributes.causal && attributes.window == 0 && attributes.chunk == 0) return rows * visible_pairs(attributes, seq, kv_seq);
+  // A shard's share: exact for the halves of zigzag order under a causal mask, the mean of all shards otherwise.
+  return rows * visible_pairs(attributes, kv_seq, kv_seq) * static_cast<double>(seq) / static_cast<double>(kv_seq);
 }
 
 // Products over visible pairs only: `of_head` with head_dim and `of_value` with value_dim numbers each.
@@ -126,19 +143,22 @@ void add_scaled(HostArray& y, int64_t row_y, double factor, const HostArray& x, 
 
 struct Visibility {
   AttentionAttributes attributes;
+  std::vector<int64_t> starts;
   const HostArray* segments = nullptr;
   const HostArray* kv_segments = nullptr;
   int64_t seq, kv_seq;
 
-  Visibility(const ReferenceContext& context, size_t first_segment, const Indices& at)
+  Visibility(const ReferenceContext& context, const OptionalOperands& optional, const Indices& at)
       : attributes(AttentionAttributes::from(*context.attributes)), seq(at.seq), kv_seq(at.kv_seq) {
-    if (first_segment == 0) return;
-    segments = context.operands[first_segment];
-    kv_segments = context.operands[first_segment + 1];
+    for (size_t n = 0; n < optional.num_starts; ++n) starts.push_back(static_cast<int64_t>(context.operand(optional.starts + n).data[0]));
+    if (optional.segments == 0) return;
+    segments = context.operands[optional.segments];
+    kv_segments = context.operands[optional.segments + 1];
   }
   bool operator()(int64_t b, int64_t i, int64_t j) const {
-    if (attributes.causal && j > i) return false;
-    if (attributes.window > 0 && j <= i - attributes.window) return false;
+    const int64_t index = query_index(starts, seq, i);
+    if (attributes.causal && j > index) return false;
+    if (attributes.window > 0 && j <= index - attributes.window) return false;
     return !segments || segments->data[static_cast<size_t>(b * seq + i)] == kv_segments->data[static_cast<size_t>(b * kv_seq + j)];
   }
 };
@@ -147,7 +167,7 @@ void reference(const ReferenceContext& context) {
   const HostArray &q = context.operand(0), &k = context.operand(1), &v = context.operand(2);
   const Indices at(q.type, v.type);
   const OptionalOperands optional = optional_operands(*context.attributes, 3, context.operands.size());
-  const Visibility visible(context, optional.segments, at);
+  const Visibility visible(context, optional, at);
   std::vector<double> scores(static_cast<size_t>(at.kv_seq));
   at.each_query([&](int64_t b, int64_t i, int64_t h, int64_t g) {
     const int64_t row = at.query(b, i, h, g);
@@ -177,7 +197,7 @@ void reference_gradient(const ReferenceContext& context) {
                   &lse = context.operand(4), &dout = context.operand(5);
   const Indices at(q.type, v.type);
   const OptionalOperands optional = optional_operands(*context.attributes, 6, context.operands.size());
-  const Visibility visible(context, optional.segments, at);
+  const Visibility visible(context, optional, at);
   const double scale = visible.attributes.scale, softcap = visible.attributes.softcap;
   at.each_query([&](int64_t b, int64_t i, int64_t h, int64_t g) {
     const int64_t row = at.query(b, i, h, g);
@@ -210,9 +230,10 @@ std::vector<Type> infer(const Signature& signature) {
 }
 
 SoftmaxTerms softmax_terms(const std::vector<Tensor>& operands, const OptionalOperands& optional, const AttentionAttributes& settings) {
-  std::vector<Tensor> segments;
+  std::vector<Tensor> segments, starts;
   if (optional.segments > 0) segments = {operands[optional.segments], operands[optional.segments + 1]};
-  return {masked_scores(operands[0], operands[1], segments, settings),
+  for (size_t n = 0; n < optional.num_starts; ++n) starts.push_back(operands[optional.starts + n]);
+  return {masked_scores(operands[0], operands[1], segments, starts, settings),
           optional.sinks > 0 ? std::optional<Tensor>(operands[optional.sinks]) : std::nullopt};
 }
 
@@ -257,19 +278,21 @@ std::vector<Tensor> decompose_gradient(const std::vector<Tensor>& operands, cons
 }
 
 const std::array<OpDef, 2> kDefs{
-    OpDef{.name = "attention",
-          .doc =
-              "q, k, v [, segment ids] [, sinks] -> o, lse. o_i = sum_j softmax_j(scale q_i . k_j) v_j over the keys j that query i sees "
-              "(causal: j <= i; window: j > i - window; segment ids: its own segment), without holding seq x kv_seq (Dao et al. 2022); "
-              "grouped queries (Ainslie et al. 2023). softcap c: scores c tanh(s / c), before the mask; sinks: one more logit per query "
-              "head in the softmax's sum. Second result: the log-sum-exp of each query. chunk is for the cost alone: chunks are segments, "
-              "by chunk_segments.",
-          .infer = infer,
-          .role = role,
-          .gradient = gradient,
-          .cost = cost<1, 1>,
-          .reference = reference,
-          .decompose = decompose},
+    OpDef{
+        .name = "attention",
+        .doc =
+            "q, k, v [, segment ids] [, sinks] -> o, lse. o_i = sum_j softmax_j(scale q_i . k_j) v_j over the keys j that query i sees "
+            "(causal: j <= i; window: j > i - window; segment ids: its own segment), without holding seq x kv_seq (Dao et al. 2022); "
+            "grouped queries (Ainslie et al. 2023). A shard of the queries has the index of its first one, or those of its two halves, as "
+            "trailing operands. softcap c: scores c tanh(s / c), before the mask; sinks: one more logit per query "
+            "head in the softmax's sum. Second result: the log-sum-exp of each query. chunk is for the cost alone: chunks are segments, "
+            "by chunk_segments.",
+        .infer = infer,
+        .role = role,
+        .gradient = gradient,
+        .cost = cost<1, 1>,
+        .reference = reference,
+        .decompose = decompose},
     OpDef{.name = "attention_gradient",
           .doc = "q, k, v, out, lse, dout [, segment ids] [, sinks] [, dlse] -> dq, dk, dv [, dsinks]. p_ij = exp(s_ij - lse_i), "
                  "dv_j = sum_i p_ij dout_i, ds_ij = p_ij (dout_i . v_j - d_i) with d_i = dout_i . out_i - dlse_i, with softcap times "
@@ -288,12 +311,14 @@ void gradient(GradientContext& context) {
   Attributes attributes = context.attributes();
   const Tensor dout = context.upstream[0] ? cast(*context.upstream[0], q.dtype()) : constant(context.builder, 0.0, out.type());
   std::vector<Tensor> operands{q, context.operands[1], context.operands[2], out, context.results[1], dout};
-  operands.insert(operands.end(), context.operands.begin() + 3, context.operands.end());
+  const auto starts = context.operands.begin() + static_cast<std::ptrdiff_t>(optional.starts);
+  operands.insert(operands.end(), context.operands.begin() + 3, starts);
   if (optional.sinks > 0) attributes.set("sinks_dtype", std::string(dtype_name(context.gradient_dtype(optional.sinks))));
   if (context.upstream[1]) {
     attributes.set("lse_gradient", true);
     operands.push_back(cast(*context.upstream[1], DType::kF32));
   }
+  operands.insert(operands.end(), starts, context.operands.end());
   const std::vector<Tensor> gradients = context.builder.append(kDefs[1], operands, attributes, Source::here());
   for (size_t i = 0; i < 3; ++i) context.gradients[i] = cast(gradients[i], context.gradient_dtype(i));
   if (optional.sinks > 0) context.gradients[optional.sinks] = gradients[3];
@@ -341,6 +366,8 @@ double AttentionAttributes::capped(double score) const { return softcap > 0 ? so
 
 OptionalOperands optional_operands(const Attributes& attributes, size_t first, size_t count) {
   OptionalOperands optional;
+  optional.num_starts = attributes.names_or_empty("offsets").size();
+  count -= std::min(count, optional.num_starts);
   const size_t others = (attributes.flag_or("sinks", false) ? 1 : 0) + (attributes.flag_or("lse_gradient", false) ? 1 : 0);
   if (count != first + others && count != first + others + 2) {
     throw UserError("there are " + std::to_string(count) + " operands; expected " + std::to_string(first + others) + ", or " +
@@ -349,8 +376,15 @@ OptionalOperands optional_operands(const Attributes& attributes, size_t first, s
   size_t next = first;
   if (count == first + others + 2) optional.segments = next, next += 2;
   if (attributes.flag_or("sinks", false)) optional.sinks = next++;
-  if (attributes.flag_or("lse_gradient", false)) optional.lse_gradient = next;
+  if (attributes.flag_or("lse_gradient", false)) optional.lse_gradient = next++;
+  optional.starts = next;
   return optional;
+}
+
+int64_t query_index(const std::vector<int64_t>& starts, int64_t seq, int64_t i) {
+  if (starts.empty()) return i;
+  const int64_t half = seq / static_cast<int64_t>(starts.size());
+  return starts[static_cast<size_t>(i / half)] + i % half;
 }
 
 void check_sinks(const Type& sinks, const Type& q) {

@@ -54,13 +54,15 @@ void expect_choice_weights(const Type& weights, const Type& indices) {
 }
 
 std::vector<std::string> carried_by_rows(const Type& indices, std::string_view dim) {
-  if (dim == kExpertRows) return {indices.dims.front().name};
-  return {};
+  if (dim != kExpertRows) return {};
+  std::vector<std::string> names;
+  for (const Dim& token : token_dims(indices)) names.push_back(token.name);
+  return names;
 }
 
 DimUse use_of_rows(const Type& indices, std::string_view dim, DimUse others) {
-  if (dim == indices.dims.front().name || dim == kExpertRows) return DimUse::kMapped;
-  return indices.has(dim) ? DimUse::kWhole : others;
+  if (dim == indices.dims.back().name) return DimUse::kWhole;
+  return dim == kExpertRows || indices.has(dim) ? DimUse::kMapped : others;
 }
 
 std::vector<size_t> row_of_choices(const HostArray& indices, int64_t experts) {

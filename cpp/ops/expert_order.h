@@ -21,9 +21,9 @@ std::vector<Dim> dims_of_tokens(std::string_view operand, const Type& x, const T
 // weights f32[TOKENS.., top_k].
 void expect_choice_weights(const Type& weights, const Type& indices);
 
-// Of the outermost dim of the tokens: the one that may be sharded. Rows carry its shards.
+// The dims of the tokens. Rows carry their shards.
 std::vector<std::string> carried_by_rows(const Type& indices, std::string_view dim);
-// Tokens and choices are needed whole but for that dim; rows and all other dims are `others`.
+// Choices are needed whole; tokens and rows are mapped, all other dims are `others`.
 DimUse use_of_rows(const Type& indices, std::string_view dim, DimUse others);
 
 // The row of each choice. UserError for an index outside 0 .. experts.

@@ -11,6 +11,12 @@ namespace {
 void check_dims_of(const RuleTable& table, const char* name) {
   const bool is_compute = std::string_view(name) == "compute";
   for (const RuleRow& row : table) {
+    if (is_zigzag(row.dim, row.axis)) {
+      const auto first = std::find_if(table.begin(), table.end(), [&](const RuleRow& r) { return r.dim == row.dim; });
+      if (first->axis != row.axis)
+        throw UserError("rules: '" + to_string(row) + "' stands below '" + to_string(*first) + "' in the table " + name +
+                        "; expected it above: zigzag order is one of the whole " + row.dim);
+    }
     if (row.dim == "*") {
       if (is_compute)
         throw UserError("rules: '" + to_string(row) + "' in the table compute; '*' may stand in parameters, gradients and optimizer only");

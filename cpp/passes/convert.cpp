@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "mesh/mesh.h"
 #include "ops/ops.h"
 
 namespace mw {
@@ -27,6 +28,20 @@ void remove_partial(Sharded& value, const Parts& parts) {
 
 // As collectives name it: neighbouring factors of one axis are one factor.
 std::vector<std::string> names_of(const Parts& parts) { return part_names(joined_parts(parts)); }
+
+bool is_zigzag_over(const std::string& dim, const Parts& parts) {
+  return std::any_of(parts.begin(), parts.end(), [&](const AxisPart& part) { return is_zigzag(dim, part.axis); });
+}
+
+// Runs of parts that one collective moves along `dim`: those in zigzag order go alone.
+std::vector<Parts> together(const std::string& dim, const Parts& parts) {
+  std::vector<Parts> runs;
+  for (const AxisPart& part : parts) {
+    if (runs.empty() || is_zigzag(dim, part.axis) != is_zigzag_over(dim, runs.back())) runs.emplace_back();
+    runs.back().push_back(part);
+  }
+  return runs;
+}
 
 // Splits parts at every stride in `cuts`, so that two layouts that share factors of an axis name them alike.
 Parts refined(const Parts& parts, const std::map<std::string, std::set<int64_t>>& cuts) {
@@ -84,7 +99,8 @@ void reduce_by_scattering(Sharded& value, const Layout& to) {
     if (scattered.empty()) continue;
     Parts now = have;
     now.insert(now.end(), scattered.begin(), scattered.end());
-    value.local = reduce_scatter(value.local, target.dim, names_of(scattered), total_size(scattered));
+    for (const Parts& run : together(target.dim, scattered))
+      value.local = reduce_scatter(value.local, target.dim, names_of(run), total_size(run));
     remove_partial(value, scattered);
     set_parts(value, target.dim, now);
   }
@@ -119,6 +135,7 @@ void move_between_dims(Sharded& value, const Layout& to) {
     for (const DimShards& source : std::vector<DimShards>(value.layout.dims)) {
       const Parts kept = common_prefix(source.parts, to.parts(source.dim));
       if (source.dim == target.dim || tail(source.parts, kept.size()) != wanted) continue;
+      if (is_zigzag_over(source.dim, wanted) || is_zigzag_over(target.dim, wanted)) continue;
       value.local = all_to_all(value.local, target.dim, source.dim, names_of(wanted), total_size(wanted));
       set_parts(value, source.dim, kept);
       set_parts(value, target.dim, target.parts);
@@ -142,7 +159,7 @@ void slice_dims(Sharded& value, const Layout& to) {
       return false;
     });
     if (more.empty() || taken) continue;
-    value.local = shard_slice(value.local, target.dim, names_of(more), total_size(more));
+    for (const Parts& run : together(target.dim, more)) value.local = shard_slice(value.local, target.dim, names_of(run), total_size(run));
     set_parts(value, target.dim, target.parts);
   }
 }
@@ -152,7 +169,9 @@ void gather_dims(Sharded& value, const Layout& to) {
     const Parts kept = common_prefix(source.parts, to.parts(source.dim));
     const Parts gathered = tail(source.parts, kept.size());
     if (gathered.empty()) continue;
-    value.local = all_gather(value.local, source.dim, names_of(gathered), total_size(gathered));
+    const std::vector<Parts> runs = together(source.dim, gathered);
+    for (auto run = runs.rbegin(); run != runs.rend(); ++run)
+      value.local = all_gather(value.local, source.dim, names_of(*run), total_size(*run));
     set_parts(value, source.dim, kept);
   }
 }

@@ -50,6 +50,27 @@ bool is_split_by_expert(const Op& op, const AxisPart& part) {
   return std::find(axes.begin(), axes.end(), part.axis) != axes.end();
 }
 
+namespace {
+
+// Without the rows that this op cannot follow.
+RuleTable rows_for(const RuleTable& table, const Op& op, const Signature& signature) {
+  const std::vector<std::string> tokens = carried_by(op, signature, kExpertRows);
+  RuleTable rows;
+  for (const RuleRow& row : table) {
+    // An axis over which indices lie in zigzag order, where the op counts them from one start.
+    const DimRole role = role_of(op, signature, row.dim);
+    if (is_zigzag(row.dim, row.axis) && role.needs_offset && !role.takes_halves) continue;
+    // Rows of experts have the shards of their tokens where the table gives them the same axis; only the outermost dim must agree.
+    const bool inner = std::find(tokens.begin() + (tokens.empty() ? 0 : 1), tokens.end(), row.dim) != tokens.end();
+    const auto same_axis = [&](const RuleRow& other) { return other.dim == kExpertRows && other.axis == row.axis; };
+    if (inner && std::none_of(table.begin(), table.end(), same_axis)) continue;
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+}  // namespace
+
 Layout op_layout(const Program& program, const Op& op, const RuleTable& table, const Mesh& mesh, const std::vector<PartialOver>& partial) {
   const Signature signature = program.signature(op);
   const DimSizes dims = loop_space(signature);
@@ -59,7 +80,7 @@ Layout op_layout(const Program& program, const Op& op, const RuleTable& table, c
   std::vector<Assignment> taken;
   for (const PartialOver& p : partial) taken.push_back({"", p.part.axis, p.part.size, p.part.stride});
   try {
-    Layout layout = to_layout(read_table(table, mesh, dims, may_shard, taken));
+    Layout layout = to_layout(read_table(rows_for(table, op, signature), mesh, dims, may_shard, taken));
     for (const auto& [dim, size] : dims) {
       std::vector<AxisPart> parts;
       for (const std::string& from : carried_by(op, signature, dim)) {

@@ -189,11 +189,9 @@ ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardw
     }
   }
   result.step_seconds = result.time.seconds + result.bubble_seconds;
-  if (pipeline.stages > 1 || settings.context > 1) {
-    const double context = static_cast<double>(settings.context);
+  if (pipeline.stages > 1) {
     result.step.num_parameters = num_elements(model_parameters(spec.config, spec.dtype));
-    result.step.model_flops =
-        training_flops(spec.config, static_cast<double>(spec.batch) / context, static_cast<double>(spec.seq) * context);
+    result.step.model_flops = training_flops(spec.config, static_cast<double>(spec.batch), static_cast<double>(spec.seq));
     result.step.executed_flops = executed;
     result.step.num_ranks = spec.mesh.size() * pipeline.stages;
   }

@@ -54,8 +54,7 @@ ComputeTime CostModel::compute(const Program& program, const Op& op) const {
   const DType dtype = program.type(op.operands[0]).dtype;
   const bool narrowed = of_weights && dtype == DType::kBF16 && !settings_.dot_dtype.empty();
   const double rate = hardware_.peak(narrowed ? settings_.dot_dtype : peak_name(dtype)) * hardware_.flops_efficiency;
-  const double pairs = op.def->name == "attention" || op.def->name == "attention_gradient" ? static_cast<double>(settings_.context) : 1;
-  if (const double seconds = load * pairs * cost.flops / rate; seconds > time.seconds) time = {seconds, true, of_weights};
+  if (const double seconds = load * cost.flops / rate; seconds > time.seconds) time = {seconds, true, of_weights};
   return time;
 }
 
@@ -115,15 +114,6 @@ TransferTime CostModel::transfer(const Program& program, const Op& op) const {
   }
   time.seconds += latency;
   return time;
-}
-
-TransferTime CostModel::attention_transfer(const Program& program, const Op& op) const {
-  const bool gradient = op.def->name == "attention_gradient";
-  if (settings_.context == 1 || (!gradient && op.def->name != "attention")) return {};
-  const auto own = static_cast<double>(program.type(op.operands[1]).bytes() + program.type(op.operands[2]).bytes());
-  // Parts of a sequence stand outside the neighbours of `tensor`: further apart than an inner domain when they are many.
-  const int64_t tensor = mesh_.size_of("tensor");
-  return send((gradient ? 2 : 1) * own * static_cast<double>(settings_.context - 1), tensor * (settings_.context - 1));
 }
 
 TransferTime CostModel::send(double bytes, int64_t stride) const {

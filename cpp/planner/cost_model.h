@@ -20,8 +20,6 @@ struct EstimateSettings {
   // Whether a token crosses a level of the network once for all experts behind it (DeepSeek-V3 2024, section 3.2.2) and not, as this
   // library sends rows, once for each.
   bool tokens_cross_once = false;
-  // Ranks over which each sequence of the Plan is one part: attention works on so many times the pairs, and keys and values are gathered.
-  int64_t context = 1;
 };
 
 // How a router chooses: what tokens_cross_once needs to know.
@@ -49,8 +47,6 @@ class CostModel {
 
   ComputeTime compute(const Program& program, const Op& op) const;
   TransferTime transfer(const Program& program, const Op& op) const;
-  // Of keys and values (and, in a gradient, of theirs) between the parts of a sequence; nothing for other ops and with context 1.
-  TransferTime attention_transfer(const Program& program, const Op& op) const;
   // From one rank to another, `stride` ranks apart.
   TransferTime send(double bytes, int64_t stride) const;
 

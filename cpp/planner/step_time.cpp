@@ -58,10 +58,6 @@ class Playback {
     if (communicates(op)) return transfer(index, ready);
     const ComputeTime time = model_.compute(program_, op);
     if (time.seconds == 0) return finish(op, ready, from);
-    if (const TransferTime parts = model_.attention_transfer(program_, op); parts.seconds > 0) {
-      ready = occupy("context", parts, ready);
-      from = static_cast<int32_t>(std::find(axes_.begin(), axes_.end(), "context") - axes_.begin());
-    }
     run_waiting();
     // What nobody in this piece reads, such as a gradient that is added up, need not hold up what follows.
     const bool read = std::any_of(op.results.begin(), op.results.end(), [&](ValueId id) { return used_[static_cast<size_t>(id)]; });

@@ -77,8 +77,7 @@ EstimateSettings estimate_settings(const py::dict& fields) {
   return {.overlap = py::cast<bool>(fields["overlap"]),
           .dot_dtype = py::cast<std::string>(fields["dot_dtype"]),
           .expert_imbalance = py::cast<double>(fields["expert_imbalance"]),
-          .tokens_cross_once = py::cast<bool>(fields["tokens_cross_once"]),
-          .context = py::cast<int64_t>(fields["context"])};
+          .tokens_cross_once = py::cast<bool>(fields["tokens_cross_once"])};
 }
 
 PipelineSettings pipeline_settings(const py::dict& fields) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,18 +20,19 @@ class Mesh:
     """Sizes of the mesh axes, outermost first; ranks are threads of this process, or the processes that mpirun started.
 
     data: copies of the model on different rows; fsdp: weights and optimizer state sharded, gathered per layer; expert: experts of a
-    mixture sharded, rows sent to them (other layers see one more `data`); tensor: heads, mlp and vocabulary sharded, the sequence
-    elsewhere.
+    mixture sharded, rows sent to them (other layers see one more `data`); context: the sequence sharded, in zigzag order, keys and
+    values gathered for attention; tensor: heads, mlp and vocabulary sharded, the sequence elsewhere.
     """
 
     data: int = 1
     fsdp: int = 1
     expert: int = 1
+    context: int = 1
     tensor: int = 1
 
     @property
     def size(self) -> int:
-        return self.data * self.fsdp * self.expert * self.tensor
+        return math.prod(asdict(self).values())
 
 
 def mesh_axes(mesh: Mesh | Mapping[str, int] | None) -> dict[str, int]:

@@ -114,7 +114,6 @@ class PlanReport:
                 {
                     **{name: settings[name] for name in ("overlap", "expert_imbalance", "tokens_cross_once", "pipeline", "interleave")},
                     "dot_dtype": settings["dot_dtype"] or "",
-                    "context": settings["mesh"].get("context", 1),
                     "stages": settings["mesh"].get("stage", 1),
                 },
             )

@@ -66,7 +66,7 @@ def plan(
     """
     name, text = _name_and_config(model)
     axes = mesh_axes(mesh)
-    stages, parts = axes.pop("stage", 1), axes.pop("context", 1)
+    stages = axes.pop("stage", 1)
     length = json.loads(text)["max_position_embeddings"]
     seq = min(length, 2048) if seq is None else _whole("seq", seq)
     count = one_count(microbatches, gradient_accumulation)
@@ -74,9 +74,6 @@ def plan(
         batch = count
         for axis in ("data", "fsdp", "expert"):
             batch *= axes.get(axis, 1)
-    if seq % parts:
-        raise UserError(f"plan: a sequence of {seq} tokens does not divide into {parts} parts (mesh axis context)")
-    given_axes, axes = {**axes, "stage": stages, "context": parts}, {**axes, "data": axes.get("data", 1) * parts}
     chosen = optimizer_from_dict({"kind": optimizer, "lr": 0.0}) if isinstance(optimizer, str) else optimizer
 
     def spec_with(policy: str) -> _core.TrainPlanSpec:
@@ -90,8 +87,8 @@ def plan(
             remat=policy,
             microbatches=count,
             losses=(losses or Losses()).for_training(ModelConfig.from_text(text)),
-            batch=_whole("batch", batch) * parts,
-            seq=seq // parts,
+            batch=_whole("batch", batch),
+            seq=seq,
             expert_rows_factor=expert_rows_factor,
         )
 
@@ -106,7 +103,7 @@ def plan(
         warnings.append(f"a sequence of {seq} tokens is longer than the model allows: max_position_embeddings={length}")
     settings = {
         "model": name,
-        "mesh": {axis: size for axis, size in given_axes.items() if size != 1},
+        "mesh": {axis: size for axis, size in {**axes, "stage": stages}.items() if size != 1},
         "seq": seq,
         "batch": batch,
         "optimizer": chosen.kind,

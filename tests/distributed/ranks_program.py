@@ -63,6 +63,7 @@ CASES: dict[int, list[dict[str, Any]]] = {
         dict(mesh={"tensor": 2}, model="windowed"),
         dict(mesh={"expert": 2}, model="experts"),
         dict(mesh={"fsdp": 2}, model="mla"),
+        dict(mesh={"context": 2}),
     ],
     4: [
         dict(mesh={"data": 2, "fsdp": 2}, dtype="bfloat16"),
@@ -76,6 +77,7 @@ CASES: dict[int, list[dict[str, Any]]] = {
         dict(mesh={"data": 2, "fsdp": 2, "tensor": 2}),
         dict(mesh={"fsdp": 8}),
         dict(mesh={"data": 4, "tensor": 2}, model="windowed"),
+        dict(mesh={"fsdp": 2, "context": 2, "tensor": 2}),
         dict(mesh={"fsdp": 2, "expert": 2, "tensor": 2}, model="experts", dtype="bfloat16"),
         dict(mesh={"data": 2, "fsdp": 2, "expert": 2}, model="mla"),
     ],

@@ -1,4 +1,4 @@
-"""Every family on meshes of data, fsdp and tensor: loss, every gradient, steps, and generated text equal one rank's."""
+"""Every family on meshes of data, fsdp, tensor and context: loss, every gradient, steps, and generated text equal one rank's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from parity.reference_models import CASES, VOCAB, save_model
 
-MESHES: list[dict[str, int]] = [{"data": 2}, {"fsdp": 4}, {"tensor": 2}, {"fsdp": 2, "tensor": 2}]
+MESHES: list[dict[str, int]] = [{"data": 2}, {"fsdp": 4}, {"tensor": 2}, {"fsdp": 2, "tensor": 2}, {"context": 4}]
 NAMES = ["-".join(f"{axis}{size}" for axis, size in mesh.items()) for mesh in MESHES]
 # Families beside llama; those that differ only in settings stand once.
 FAMILIES = [

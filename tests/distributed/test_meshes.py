@@ -29,6 +29,8 @@ MESHES = [
     ({"tensor": 4}, None),  # more ranks than KV heads: the rest goes to the queries of a head
     ({"tensor": 8}, None),
     ({"fsdp": 2, "tensor": 2}, None),
+    ({"context": 2}, None),
+    ({"fsdp": 2, "context": 2, "tensor": 2}, None),
     ({"data": 2, "fsdp": 2, "tensor": 2}, None),
 ]
 NAMES = ["-".join(f"{axis}{size}" for axis, size in mesh.items()) + (f"-{rules}" if rules else "") for mesh, rules in MESHES]

@@ -26,6 +26,8 @@ MESHES = [
     ({"tensor": 4}, None),
     ({"data": 2, "fsdp": 2, "tensor": 2}, None),
     ({"fsdp": 2, "expert": 2, "tensor": 2}, None),
+    ({"data": 2, "context": 2}, None),
+    ({"context": 2, "tensor": 4}, None),
 ]
 NAMES = ["-".join(f"{axis}{size}" for axis, size in mesh.items()) + (f"-{rules}" if rules else "") for mesh, rules in MESHES]
 

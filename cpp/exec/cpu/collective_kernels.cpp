@@ -7,6 +7,18 @@
 namespace mw::cpu {
 namespace {
 
+// Whether the shards along `dim` lie in zigzag order (mesh/mesh.h).
+bool is_zigzag(const Signature& signature) {
+  const std::string& dim = signature.attributes->text("dim");
+  const std::vector<std::string>& axes = signature.attributes->names("axes");
+  for (const std::string& axis : axes) {
+    if (!mw::is_zigzag(dim, parse_group_part(axis).axis)) continue;
+    MW_CHECK(axes.size() == 1, "shards in zigzag order are moved on their own, not with those over other axes");
+    return true;
+  }
+  return false;
+}
+
 Group group_of(const Signature& signature, const Mesh& mesh, int64_t rank) {
   std::vector<GroupPart> parts;
   for (const std::string& name : signature.attributes->names("axes")) parts.push_back(parse_group_part(name));
@@ -35,26 +47,47 @@ void copy_strips(const std::byte* from, int64_t from_step, std::byte* to, int64_
   for (int64_t i = 0; i < count; ++i) std::memcpy(to + i * to_step, from + i * from_step, static_cast<size_t>(bytes));
 }
 
+// Where the strip of a part lies among those of all parts: at once, or in zigzag order as two halves.
+struct Place {
+  int64_t at;    // in the whole, bytes
+  int64_t from;  // in the part
+  int64_t bytes;
+};
+std::vector<Place> places(int64_t part, int64_t parts, int64_t strip, bool zigzag) {
+  if (!zigzag) return {{part * strip, 0, strip}};
+  const int64_t half = strip / 2;
+  return {{part * half, 0, half}, {(2 * parts - 1 - part) * half, half, half}};
+}
+
 // [parts][outer][strip] <-> [outer][parts][strip]
-void blocks_to_dim(const std::byte* blocks, std::byte* whole, int64_t parts, int64_t outer, int64_t strip) {
-  for (int64_t p = 0; p < parts; ++p) copy_strips(blocks + p * outer * strip, strip, whole + p * strip, parts * strip, outer, strip);
+void blocks_to_dim(const std::byte* blocks, std::byte* whole, int64_t parts, int64_t outer, int64_t strip, bool zigzag = false) {
+  for (int64_t p = 0; p < parts; ++p) {
+    for (const Place& place : places(p, parts, strip, zigzag))
+      copy_strips(blocks + p * outer * strip + place.from, strip, whole + place.at, parts * strip, outer, place.bytes);
+  }
 }
-void dim_to_blocks(const std::byte* whole, std::byte* blocks, int64_t parts, int64_t outer, int64_t strip) {
-  for (int64_t p = 0; p < parts; ++p) copy_strips(whole + p * strip, parts * strip, blocks + p * outer * strip, strip, outer, strip);
+void dim_to_blocks(const std::byte* whole, std::byte* blocks, int64_t parts, int64_t outer, int64_t strip, bool zigzag = false) {
+  for (int64_t p = 0; p < parts; ++p) {
+    for (const Place& place : places(p, parts, strip, zigzag))
+      copy_strips(whole + place.at, parts * strip, blocks + p * outer * strip + place.from, strip, outer, place.bytes);
+  }
 }
+
+// Whether shards follow each other in memory as the communicator wants them.
+bool is_direct(const Signature& s, const Type& shard) { return strips(shard, s.attributes->text("dim")).outer == 1 && !is_zigzag(s); }
 
 Kernel make_all_gather(const Signature& s, Group group, Communicator& comm) {
   const Strips in = strips(s.operand(0), s.attributes->text("dim"));
   const int64_t bytes = s.operand(0).bytes(), parts = group.size(), strip = in.size * in.inner_bytes;
-  if (in.outer == 1)
+  if (is_direct(s, s.operand(0)))
     return {.workspace_bytes = 0,
             .run = [=, &comm](const KernelRun& r) { comm.all_gather(group, r.operands[0], r.results[0], bytes); },
             .choice = "all_gather"};
   return {.workspace_bytes = bytes * parts,
           .run =
-              [=, &comm](const KernelRun& r) {
+              [=, zigzag = is_zigzag(s), &comm](const KernelRun& r) {
                 comm.all_gather(group, r.operands[0], r.workspace, bytes);
-                blocks_to_dim(r.workspace, r.results[0], parts, in.outer, strip);
+                blocks_to_dim(r.workspace, r.results[0], parts, in.outer, strip, zigzag);
               },
           .choice = "all_gather"};
 }
@@ -64,15 +97,15 @@ Kernel make_reduce_scatter(const Signature& s, Group group, Communicator& comm) 
   const Strips strip_of = strips(out, s.attributes->text("dim"));
   const int64_t parts = group.size(), strip = strip_of.size * strip_of.inner_bytes, count = out.elements();
   const DType dtype = out.dtype;
-  if (strip_of.outer == 1) {
+  if (is_direct(s, out)) {
     return {.workspace_bytes = 0,
             .run = [=, &comm](const KernelRun& r) { comm.reduce_scatter(group, dtype, r.operands[0], r.results[0], count); },
             .choice = "reduce_scatter"};
   }
   return {.workspace_bytes = out.bytes() * parts,
           .run =
-              [=, &comm](const KernelRun& r) {
-                dim_to_blocks(r.operands[0], r.workspace, parts, strip_of.outer, strip);
+              [=, zigzag = is_zigzag(s), &comm](const KernelRun& r) {
+                dim_to_blocks(r.operands[0], r.workspace, parts, strip_of.outer, strip, zigzag);
                 comm.reduce_scatter(group, dtype, r.workspace, r.results[0], count);
               },
           .choice = "reduce_scatter"};
@@ -106,10 +139,13 @@ Kernel make_all_to_all(const Signature& s, Group group, Communicator& comm) {
 Kernel make_shard_slice(const Signature& s, const Group& group) {
   const Strips out = strips(s.result(0), s.attributes->text("dim"));
   const int64_t strip = out.size * out.inner_bytes, parts = group.size(), index = group.index;
-  return {
-      .workspace_bytes = 0,
-      .run = [=](const KernelRun& r) { copy_strips(r.operands[0] + index * strip, parts * strip, r.results[0], strip, out.outer, strip); },
-      .choice = "copy"};
+  return {.workspace_bytes = 0,
+          .run =
+              [=, places = places(index, parts, strip, is_zigzag(s))](const KernelRun& r) {
+                for (const Place& place : places)
+                  copy_strips(r.operands[0] + place.at, parts * strip, r.results[0] + place.from, strip, out.outer, place.bytes);
+              },
+          .choice = "copy"};
 }
 
 }  // namespace
@@ -117,10 +153,8 @@ Kernel make_shard_slice(const Signature& s, const Group& group) {
 int64_t collective_workspace_bytes(const OpDef& def, const Signature& signature) {
   if (is_expert_exchange(def)) return expert_exchange_workspace_bytes(def, signature);
   const int64_t parts = signature.attributes->integer("parts");
-  if (def.name == "all_gather")
-    return strips(signature.operand(0), signature.attributes->text("dim")).outer == 1 ? 0 : signature.operand(0).bytes() * parts;
-  if (def.name == "reduce_scatter")
-    return strips(signature.result(0), signature.attributes->text("dim")).outer == 1 ? 0 : signature.result(0).bytes() * parts;
+  if (def.name == "all_gather") return is_direct(signature, signature.operand(0)) ? 0 : signature.operand(0).bytes() * parts;
+  if (def.name == "reduce_scatter") return is_direct(signature, signature.result(0)) ? 0 : signature.result(0).bytes() * parts;
   return def.name == "all_to_all" ? 2 * signature.operand(0).bytes() : 0;
 }
 

@@ -248,6 +248,15 @@ KEYS = (
         low=1,
         changes_result=False,
     ),
+    Key(
+        "mesh.context",
+        INTEGER,
+        1,
+        "ranks over which each sequence is split; attention gathers its keys and values",
+        _PLAN,
+        low=1,
+        changes_result=False,
+    ),
     Key("mesh.tensor", INTEGER, 1, "ranks over which each layer's matrices are split", _PLAN, low=1, changes_result=False),
     Key(
         "expert_rows_factor",

@@ -1,7 +1,5 @@
 #include "config/rules_file.h"
 
-#include <algorithm>
-
 #include "base/error.h"
 #include "passes/check_rules.h"
 #include "runner.h"
@@ -10,11 +8,6 @@ namespace mw {
 namespace {
 
 const std::string kFolder = "configs/rules";
-
-bool is_built(const std::string& axis) {
-  const auto& names = Mesh::axis_names();
-  return std::find(names.begin(), names.end(), axis) != names.end();
-}
 
 std::string tables(const std::string& compute, const std::string& more = R"("parameters": [], "gradients": [], "optimizer": [])") {
   return R"({"compute": )" + compute + ", " + more + "}";
@@ -27,10 +20,6 @@ TEST(rules_file, every_layout_is_here) {
   EXPECT((names ==
           std::vector<std::string>{"3d", "4d", "cp", "ddp", "default", "ep", "fsdp", "hsdp", "tp", "tp_sp", "zero1", "zero2", "zero3"}));
   for (const std::string& name : names) {
-    if ((name == "cp" || name == "4d") && !is_built("context")) {
-      EXPECT_ERROR(UserError, { find_rules(name, kFolder); }, name + ".json: compute: there is no mesh axis 'context'");
-      continue;
-    }
     const Rules rules = find_rules(name, kFolder);
     for (const RuleTable* table : {&rules.compute, &rules.parameters, &rules.gradients, &rules.optimizer}) EXPECT(table->size() <= 20);
     check_rules(rules, Mesh());
@@ -78,7 +67,11 @@ TEST(rules_file, dims_and_axes) {
       UserError, { check_rules(find_rules("fsdp", kFolder), Mesh({{"fsdp", 2}, {"tensor", 4}})); },
       "shard nothing over the mesh axis 'tensor' of size 4, whose ranks would all do the same work; expected a row of the table "
       "compute such as 'kv_heads:tensor part'");
-  check_rules(default_rules(), Mesh({{"data", 2}, {"fsdp", 2}, {"expert", 2}, {"tensor", 2}}));
+  check_rules(default_rules(), Mesh({{"data", 2}, {"fsdp", 2}, {"expert", 2}, {"context", 2}, {"tensor", 2}}));
+  rules = default_rules();
+  rules.compute.insert(rules.compute.begin(), parse_rule("seq:tensor"));
+  EXPECT_ERROR(UserError, { check_rules(rules, Mesh()); }, "'seq:context' stands below 'seq:tensor' in the table compute");
+  EXPECT_ERROR(UserError, { parse_rule("seq:context part"); }, "the axis context is taken whole");
 }
 
 }  // namespace mw

@@ -58,6 +58,7 @@ TEST(collectives, golden_lists) {
   check_golden("fsdp", plan_on({{"fsdp", 2}}));
   check_golden("tensor", plan_on({{"tensor", 2}}));
   check_golden("tensor_beyond_kv_heads", plan_on({{"tensor", 4}}));
+  check_golden("context", plan_on({{"context", 2}}));
   check_golden("fsdp_tensor_bf16", plan_on({{"fsdp", 2}, {"tensor", 2}}, {.model = {}, .dtype = DType::kBF16}));
 }
 
@@ -65,6 +66,12 @@ TEST(collectives, golden_lists) {
 TEST(collectives, fsdp_moves_parameters_only) {
   for (const Line& line : collectives(plan_on({{"fsdp", 2}}))) EXPECT(!is_activation(line));
   for (const Line& line : collectives(plan_on({{"data", 2}, {"fsdp", 2}}))) EXPECT(!is_activation(line));
+}
+
+// Keys and values are gathered for attention, and the gradients of keys and values scattered; all else stays.
+TEST(collectives, context_moves_keys_and_values) {
+  for (const Line& line : collectives(plan_on({{"context", 2}})))
+    EXPECT(!is_activation(line) || line.operand.has("kv_heads") == !line.operand.has("q_per_kv"));
 }
 
 // x is gathered once for query, key and value and once for gate and up; out and down leave a partial sum that the residual add scatters.

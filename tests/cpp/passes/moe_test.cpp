@@ -148,6 +148,9 @@ const std::vector<Axes> kMeshes{{{"data", 2}},
                                 {{"data", 2}, {"expert", 2}},
                                 {{"fsdp", 2}, {"expert", 2}},
                                 {{"expert", 2}, {"tensor", 2}},
+                                {{"context", 2}},
+                                {{"expert", 2}, {"context", 2}},
+                                {{"context", 2}, {"tensor", 2}},
                                 {{"fsdp", 2}, {"expert", 2}, {"tensor", 2}},
                                 {{"data", 2}, {"fsdp", 2}, {"expert", 2}}};
 
@@ -216,14 +219,15 @@ TEST(moe, layers_on_meshes_equal_one_rank) {
 TEST(moe, random_layers_on_random_meshes) {
   std::mt19937_64 random(5);
   int checked = 0, over_two_axes = 0;
-  for (int i = 0; i < 80; ++i) {
+  for (int i = 0; i < 260; ++i) {
     const Family family = kFamilies[random() % kFamilies.size()].second;
     Axes axes;
-    for (const char* axis : {"data", "fsdp", "expert", "tensor"}) axes.emplace_back(axis, int64_t{1} << (random() % 3));
+    for (const char* axis : {"data", "fsdp", "expert", "context", "tensor"}) axes.emplace_back(axis, int64_t{1} << (random() % 3));
     const Mesh mesh(axes);
-    if (mesh.size() == 1 || mesh.size() > 8) continue;
+    const int64_t context = mesh.size_of("context"), tokens_cut = context == 1 ? 1 : context * std::max<int64_t>(2, mesh.size_of("tensor"));
+    if (mesh.size() == 1 || mesh.size() > 8 || tokens_cut > kSeq.size) continue;
     Rules rules = default_rules();
-    std::vector<std::string> with_experts{"data", "fsdp", "expert"};
+    std::vector<std::string> with_experts{"data", "fsdp", "expert", "context"};
     std::shuffle(with_experts.begin(), with_experts.end(), random);
     with_experts.resize(1 + random() % 3);
     for (RuleTable* table : {&rules.compute, &rules.parameters, &rules.gradients, &rules.optimizer}) {

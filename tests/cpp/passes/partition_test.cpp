@@ -45,6 +45,32 @@ TEST(partition, tensor_and_fsdp) { check({{"fsdp", 2}, {"tensor", 2}}, kPlain, "
 TEST(partition, eight_ranks) { check({{"data", 2}, {"fsdp", 2}, {"tensor", 2}}, kPlain, "plain"); }
 TEST(partition, eight_ranks_tensor_beyond_kv_heads) { check({{"fsdp", 2}, {"tensor", 4}}, kPlain, "plain"); }
 
+TEST(partition, context) {
+  for (const Axes& axes : {Axes{{"context", 2}}, Axes{{"context", 4}}, Axes{{"data", 2}, {"context", 2}},
+                           Axes{{"fsdp", 2}, {"context", 2}, {"tensor", 2}}, Axes{{"context", 2}, {"tensor", 4}}})
+    check(axes, kPlain, "plain");
+  check({{"context", 2}, {"tensor", 2}}, kThree, "three");
+  for (const char* name : {"cp", "4d"}) check({{"fsdp", 2}, {"context", 2}}, kPlain, "plain", find_rules(name, "configs/rules"));
+}
+
+TEST(partition, a_sequence_that_zigzag_does_not_cut) {
+  const auto on_mesh = [](const Axes& axes, const Rules& rules) {
+    PlanOptions options;
+    options.mesh = Mesh(axes);
+    options.rules = rules;
+    testing::run_step(kPlain, options);
+  };
+  EXPECT_ERROR(
+      UserError, { on_mesh({{"context", 8}}, default_rules()); },
+      "mesh axis 'context' of size 8 does not cut dim 'seq' of size 8 into two blocks for each rank; nearest sizes that work: 16");
+  Rules rules = default_rules();
+  for (RuleTable* table : {&rules.compute, &rules.parameters, &rules.gradients, &rules.optimizer})
+    std::erase_if(*table, [](const RuleRow& row) { return row.dim == "kv_heads" || row.dim == "q_per_kv"; });
+  EXPECT_ERROR(
+      UserError, { on_mesh({{"context", 2}, {"tensor", 2}}, rules); },
+      "the rules shard seq over context and tensor; expected rows above 'seq:tensor' that give that axis to other dims");
+}
+
 TEST(partition, zero_levels) {
   for (const char* name : {"zero1", "zero2", "zero3"}) check({{"data", 4}}, kPlain, "plain", find_rules(name, "configs/rules"));
 }
@@ -58,7 +84,7 @@ TEST(partition, three_microbatches) {
 TEST(partition, other_models) {
   const StepOptions tied{.model = {.qk_norm = true, .tied = true}};
   const StepOptions biased{.model = {.num_layers = 1, .biases = true, .window = 3}};
-  for (const Axes& axes : {Axes{{"tensor", 4}}, Axes{{"data", 2}, {"fsdp", 2}, {"tensor", 2}}}) {
+  for (const Axes& axes : {Axes{{"tensor", 4}}, Axes{{"data", 2}, {"fsdp", 2}, {"tensor", 2}}, Axes{{"context", 4}}}) {
     check(axes, tied, "tied");
     check(axes, biased, "biased");
   }

@@ -25,7 +25,7 @@ void put_block(HostArray& whole, const std::string& dim, int64_t start, const Ho
            [&](int64_t w, int64_t b, int64_t n) { std::copy_n(block.data.begin() + b, n, whole.data.begin() + w); });
 }
 
-HostArray joined(const std::vector<HostArray>& blocks, const std::string& dim) {
+HostArray concatenated(const std::vector<HostArray>& blocks, const std::string& dim) {
   HostArray whole{blocks[0].type, {}};
   whole.type.dims[static_cast<size_t>(whole.type.index_of(dim))].size *= static_cast<int64_t>(blocks.size());
   whole.data.resize(static_cast<size_t>(whole.type.elements()));
@@ -33,9 +33,24 @@ HostArray joined(const std::vector<HostArray>& blocks, const std::string& dim) {
   return whole;
 }
 
-HostArray nth_of(const HostArray& x, const std::string& dim, int64_t n, int64_t parts) {
+HostArray part_of(const HostArray& x, const std::string& dim, int64_t n, int64_t parts) {
   const int64_t size = x.type.size_of(dim) / parts;
   return block_of(x, dim, n * size, size);
+}
+
+HostArray joined(const std::vector<HostArray>& blocks, const std::string& dim, bool zigzag) {
+  if (!zigzag) return concatenated(blocks, dim);
+  std::vector<HostArray> halves(2 * blocks.size());
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    halves[i] = part_of(blocks[i], dim, 0, 2);
+    halves[halves.size() - 1 - i] = part_of(blocks[i], dim, 1, 2);
+  }
+  return concatenated(halves, dim);
+}
+
+HostArray nth_of(const HostArray& x, const std::string& dim, int64_t n, int64_t parts, bool zigzag) {
+  if (!zigzag) return part_of(x, dim, n, parts);
+  return concatenated({part_of(x, dim, n, 2 * parts), part_of(x, dim, 2 * parts - 1 - n, 2 * parts)}, dim);
 }
 
 HostArray reduced(const std::vector<HostArray>& arrays, bool maximum) {
@@ -58,14 +73,25 @@ int64_t shard_index(const std::vector<AxisPart>& parts, const Mesh& mesh, int64_
 HostArray collective_result(const Op& op, const std::vector<HostArray>& operands, const Group& group) {
   const std::string_view name = op.def->name;
   const int64_t parts = group.size(), index = group.index;
-  if (name == "all_gather") return joined(operands, op.attributes.text("dim"));
+  const auto zigzag = [&](const std::string& dim) {
+    const std::vector<std::string>& axes = op.attributes.names("axes");
+    const auto over = [&](const std::string& axis) { return is_zigzag(dim, parse_group_part(axis).axis); };
+    MW_CHECK(axes.size() == 1 || std::none_of(axes.begin(), axes.end(), over), "zigzag order among other axes");
+    return over(axes.at(0));
+  };
   if (name == "all_reduce") return reduced(operands, op.attributes.text("kind") == "max");
-  if (name == "reduce_scatter") return nth_of(reduced(operands, false), op.attributes.text("dim"), index, parts);
-  if (name == "shard_slice") return nth_of(operands[static_cast<size_t>(index)], op.attributes.text("dim"), index, parts);
-  MW_CHECK(name == "all_to_all", name, " is not simulated");
+  if (name != "all_to_all") {
+    const std::string& dim = op.attributes.text("dim");
+    if (name == "all_gather") return joined(operands, dim, zigzag(dim));
+    if (name == "reduce_scatter") return nth_of(reduced(operands, false), dim, index, parts, zigzag(dim));
+    MW_CHECK(name == "shard_slice", name, " is not simulated");
+    return nth_of(operands[static_cast<size_t>(index)], dim, index, parts, zigzag(dim));
+  }
+  const std::string &split = op.attributes.text("split_dim"), &concat = op.attributes.text("concat_dim");
+  MW_CHECK(!zigzag(split) && !zigzag(concat), "all_to_all in zigzag order");
   std::vector<HostArray> arrived;
-  for (const HostArray& operand : operands) arrived.push_back(nth_of(operand, op.attributes.text("split_dim"), index, parts));
-  return joined(arrived, op.attributes.text("concat_dim"));
+  for (const HostArray& operand : operands) arrived.push_back(part_of(operand, split, index, parts));
+  return concatenated(arrived, concat);
 }
 
 // One member's operands, in the order of the group.
@@ -157,8 +183,10 @@ HostArray block_of(const HostArray& x, const std::string& dim, int64_t start, in
 
 HostArray shard_of(const HostArray& whole, const Layout& layout, const Mesh& mesh, int64_t rank) {
   HostArray shard = whole;
-  for (const DimShards& entry : layout.dims)
-    shard = nth_of(shard, entry.dim, shard_index(entry.parts, mesh, rank), total_size(entry.parts));
+  for (const DimShards& entry : layout.dims) {
+    for (const AxisPart& part : entry.parts)
+      shard = nth_of(shard, entry.dim, shard_index({part}, mesh, rank), part.size, is_zigzag(entry.dim, part.axis));
+  }
   return shard;
 }
 
@@ -189,6 +217,7 @@ HostArray SpmdEvaluator::read(const std::string& name) const {
     std::vector<HostArray> levels{whole};
     std::vector<std::pair<std::string, int64_t>> places;
     for (const DimShards& entry : shared.layout.dims) {
+      for (const AxisPart& part : entry.parts) MW_CHECK(!is_zigzag(entry.dim, part.axis), "'", name, "' lies in zigzag order");
       const int64_t size = levels.back().type.size_of(entry.dim) / total_size(entry.parts);
       places.emplace_back(entry.dim, shard_index(entry.parts, mesh_, static_cast<int64_t>(rank)) * size);
       levels.push_back(block_of(levels.back(), entry.dim, places.back().second, size));

@@ -86,11 +86,11 @@ TEST(planner, tokens_that_cross_once_send_less) {
 
 TEST(planner, parts_of_a_sequence_do_its_whole_attention) {
   TrainPlanSpec spec = step_of("llama3-8b", 2, 1);
+  spec.seq = 1024;
+  spec.mesh = Mesh({{"context", 2}});
   const Hardware h = h100();
-  const ClusterReport parts = report_on_cluster(spec, h, {.context = 2}, {});
+  const ClusterReport parts = report_on_cluster(spec, h, {}, {});
   TrainPlanSpec whole = spec;
-  whole.batch = 1;
-  whole.seq = 1024;
   whole.mesh = Mesh();
   const ClusterReport one = report_on_cluster(whole, h, {}, {});
   EXPECT_EQ(parts.step.model_flops, one.step.model_flops);

@@ -1,8 +1,9 @@
 // Scaled dot-product attention without a seq x seq tensor; q heads share kv heads in groups (GQA, MQA).
 //   out[b, i, h, g] = sum_j softmax_j(scale * q[b, i, h, g] . k[b, j, h]) v[b, j, h]       over the j that i may see
-// Query i sees key j if, where asked for, j <= i + offset (causal), j > i + offset - window (window > 0; it works without causal too) and
-// their segment ids are equal. A query that sees nothing has out 0 and lse -1e30. softcap c > 0: a score s becomes c tanh(s / c), before
-// the mask. sinks: one more logit per query head, without a value; lse holds it.
+// Query i has the index x = i + offset, or i + second_offset from the query `second_run` on. It sees key j if, where asked for, j <= x
+// (causal), j > x - window (window > 0; it works without causal too) and their segment ids are equal. A query that sees nothing has out 0
+// and lse -1e30. softcap c > 0: a score s becomes c tanh(s / c), before the mask. sinks: one more logit per query head, without a value;
+// lse holds it.
 //
 //   Attention a{.batch = 8, .seq = 256, .kv_seq = 256, .kv_heads = 4, .q_per_kv = 3, .head_dim = 64, .value_dim = 64, .type = kF32,
 //               .q = q, .k = k, .v = v, .scale = 0.125f, .causal = true};
@@ -30,6 +31,7 @@ struct Attention {
   float scale = 1.0f;
   bool causal = false;
   int64_t offset = 0;
+  int64_t second_run = 0, second_offset = 0;  // 0: there is one run
   int64_t window = 0;
   const int32_t* q_segments = nullptr;   // [batch, seq]; both or none
   const int32_t* kv_segments = nullptr;  // [batch, kv_seq]

@@ -44,6 +44,11 @@ Attention bound(Attention a, const KernelRun& r, const OptionalOperands& optiona
   if (optional.segments > 0)
     a.q_segments = integers(r.operands[optional.segments]), a.kv_segments = integers(r.operands[optional.segments + 1]);
   if (optional.sinks > 0) a.sinks = r.operands[optional.sinks];
+  if (optional.num_starts > 0) a.offset = *integers(r.operands[optional.starts]);
+  if (optional.num_starts > 1) {
+    a.second_run = a.seq / 2;
+    a.second_offset = *integers(r.operands[optional.starts + 1]) - a.second_run;
+  }
   return a;
 }
 
