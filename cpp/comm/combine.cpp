@@ -1,26 +1,38 @@
 #include "comm/combine.h"
 
 #include <algorithm>
+#include <functional>
 
 namespace mw {
 namespace {
 
-// `load(p, i)` gives an element as a T, `store(i, x)` puts one. One block of totals at a time: the inner loops are then straight ones.
-template <typename T, typename Load, typename Store>
-void fold(ReduceKind kind, std::span<const void* const> in, int64_t offset, int64_t count, Load load, Store store) {
+// Elements are `Stored` in memory and added as T; `load` and `store` turn one into the other. Straight loops over short blocks: they are
+// as fast as memory. `out` may be an input, so the total of more than two terms is kept beside it.
+template <typename T, typename Stored, typename Load, typename Store>
+void fold(ReduceKind kind, std::span<const void* const> in, int64_t offset, void* out, int64_t count, Load load, Store store) {
   constexpr int64_t kBlock = 1024;
   T total[kBlock];
   for (int64_t first = 0; first < count; first += kBlock) {
-    const int64_t n = std::min(kBlock, count - first), at = offset + first;
-    for (int64_t i = 0; i < n; ++i) total[i] = load(in[0], at + i);
-    for (const void* other : in.subspan(1)) {
+    const int64_t n = std::min(kBlock, count - first);
+    const auto term = [&](size_t t) { return static_cast<const Stored*>(in[t]) + offset + first; };
+    Stored* to = static_cast<Stored*>(out) + first;
+    const Stored* a = term(0);
+    if (in.size() == 2 && kind == ReduceKind::kSum) {
+      const Stored* b = term(1);
+#pragma GCC ivdep
+      for (int64_t i = 0; i < n; ++i) to[i] = store(load(a[i]) + load(b[i]));
+      continue;
+    }
+    for (int64_t i = 0; i < n; ++i) total[i] = load(a[i]);
+    for (size_t t = 1; t < in.size(); ++t) {
+      const Stored* b = term(t);
       if (kind == ReduceKind::kSum) {
-        for (int64_t i = 0; i < n; ++i) total[i] += load(other, at + i);
+        for (int64_t i = 0; i < n; ++i) total[i] += load(b[i]);
       } else {
-        for (int64_t i = 0; i < n; ++i) total[i] = std::max(total[i], static_cast<T>(load(other, at + i)));
+        for (int64_t i = 0; i < n; ++i) total[i] = std::max(total[i], load(b[i]));
       }
     }
-    for (int64_t i = 0; i < n; ++i) store(first + i, total[i]);
+    for (int64_t i = 0; i < n; ++i) to[i] = store(total[i]);
   }
 }
 
@@ -28,17 +40,18 @@ void fold(ReduceKind kind, std::span<const void* const> in, int64_t offset, int6
 
 void combine(DType dtype, ReduceKind kind, std::span<const void* const> in, int64_t offset, void* out, int64_t count) {
   if (dtype == DType::kF32) {
-    fold<float>(
-        kind, in, offset, count, [](const void* p, int64_t i) { return static_cast<const float*>(p)[i]; },
-        [&](int64_t i, float x) { static_cast<float*>(out)[i] = x; });
+    fold<float, float>(kind, in, offset, out, count, std::identity(), std::identity());
   } else if (dtype == DType::kBF16) {
-    fold<float>(
-        kind, in, offset, count, [](const void* p, int64_t i) { return to_float(static_cast<const BF16*>(p)[i]); },
-        [&](int64_t i, float x) { static_cast<BF16*>(out)[i] = to_bf16(x); });
+    fold<float, BF16>(kind, in, offset, out, count, [](BF16 x) { return to_float(x); }, [](float x) { return to_bf16(x); });
   } else {
-    fold<double>(
-        kind, in, offset, count, [&](const void* p, int64_t i) { return load_element(dtype, p, i); },
-        [&](int64_t i, double x) { store_element(dtype, out, i, x); });
+    for (int64_t i = 0; i < count; ++i) {
+      double total = load_element(dtype, in[0], offset + i);
+      for (const void* other : in.subspan(1)) {
+        const double x = load_element(dtype, other, offset + i);
+        total = kind == ReduceKind::kSum ? total + x : std::max(total, x);
+      }
+      store_element(dtype, out, i, total);
+    }
   }
 }
 

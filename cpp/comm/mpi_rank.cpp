@@ -14,11 +14,11 @@ namespace mw {
 namespace {
 
 constexpr int kTag = 1;
-constexpr int kGoodbye = (1 << 30) + 1;              // the tag above those of letters
-constexpr int64_t kMessageBytes = int64_t{1} << 30;  // MPI counts in 32 bits
-constexpr int64_t kSmallBytes = int64_t{16} << 10;   // up to here everyone gets everything: one exchange instead of two
-constexpr int64_t kPiecesBytes = int64_t{2} << 20;   // of the others' pieces of a sum that are received at a time
-constexpr int64_t kElementsPerBlock = 16;            // where blocks of a sum begin
+constexpr int kGoodbye = (1 << 30) + 1;               // the tag above those of letters
+constexpr int64_t kMessageBytes = int64_t{1} << 30;   // MPI counts in 32 bits
+constexpr int64_t kSmallBytes = int64_t{16} << 10;    // up to here everyone gets everything: one exchange instead of two
+constexpr int64_t kPiecesBytes = int64_t{512} << 10;  // of the others' pieces of a sum that are received at a time: they stay in the cache
+constexpr int64_t kElementsPerBlock = 16;             // where blocks of a sum begin
 
 std::byte* at(void* data, int64_t bytes) { return static_cast<std::byte*>(data) + bytes; }
 const std::byte* at(const void* data, int64_t bytes) { return static_cast<const std::byte*>(data) + bytes; }
