@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from meshwright.mesh import Mesh, rules
     from meshwright.model import Model
     from meshwright.plan_report import PlanReport
-    from meshwright.planning import count_parameters, model_costs, plan
+    from meshwright.plan_search import MeshSweep
+    from meshwright.planning import count_parameters, model_costs, plan, sweep
     from meshwright.program import Program
     from meshwright.tracing import Dim, Spec, Tensor, immediate, scope, tensor, trace
     from meshwright.trainer import Trainer
@@ -37,6 +38,7 @@ __all__ = [
     "Linear",
     "Losses",
     "Mesh",
+    "MeshSweep",
     "Metrics",
     "Model",
     "NamedArray",
@@ -63,6 +65,7 @@ __all__ = [
     "prepare",
     "rules",
     "scope",
+    "sweep",
     "tensor",
     "trace",
 ]
@@ -74,6 +77,7 @@ _LAZY = {
     "Generation": "meshwright.generator",
     "Generator": "meshwright.generator",
     "Mesh": "meshwright.mesh",
+    "MeshSweep": "meshwright.plan_search",
     "Model": "meshwright.model",
     "NamedArray": "meshwright.arrays",
     "PlanReport": "meshwright.plan_report",
@@ -94,6 +98,7 @@ _LAZY = {
     "prepare": "meshwright.data",
     "rules": "meshwright.mesh",
     "scope": "meshwright.tracing",
+    "sweep": "meshwright.planning",
     "tensor": "meshwright.tracing",
     "trace": "meshwright.tracing",
 }

@@ -209,6 +209,7 @@ class PlanReport:
         lines = [
             f"{s['model']}: {self.num_parameters:,} parameters, {s['dtype']}, {s['optimizer']}, remat={s['remat']}, on {mesh}",
             f"batch {s['batch']} x {s['seq']} tokens in {s['microbatches']} microbatch{'es' if s['microbatches'] > 1 else ''}",
+            *([f"mesh={s['mesh_asked']}"] if "mesh_asked" in s else []),
             "",
             "memory of one rank",
             *(f"  {name.replace('_', ' '):<16} {_size(count):>12}" for name, count in self.memory.items() if count),

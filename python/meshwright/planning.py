@@ -15,11 +15,12 @@ from meshwright.losses import Losses
 from meshwright.mesh import Mesh, core_rules, mesh_axes
 from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
 from meshwright.plan_report import PlanReport
+from meshwright.plan_search import AXES, MeshSweep, Question, choose
 
 
 def plan(
     model: Any,
-    mesh: Mesh | Mapping[str, int] | None = None,
+    mesh: Mesh | Mapping[str, int] | str | None = None,
     *,
     seq: int | None = None,
     batch: int | None = None,
@@ -46,6 +47,8 @@ def plan(
     """Plans one optimizer step; nothing is allocated and nothing runs.
 
     model: a name from configs/models, a dict of fields, a file, a folder, or a Model (its configuration is used).
+    mesh: axis -> size; "auto" is the mesh of `chips` ranks with the fastest step that fits (`sweep` compares them all), with the number of
+        microbatches where that is None.
     seq: tokens per sequence (default: the model's length, at most 2,048). batch: sequences per step over all ranks (default: one per rank
         and microbatch).
     remat: as in `Trainer`; "auto" is the least recompute that fits, and `settings["remat"]` says which.
@@ -53,7 +56,7 @@ def plan(
     hardware: the chip that every rank is, for the step's time: a name from configs/hardware ("h100", "tpu-v5p", "cpu"), a file or a dict.
         None: memory, FLOPs and traffic alone, with the CPU's kernels.
     network: levels of links in place of the hardware's own (`hardware.find_hardware`).
-    chips: how many there are; must be the size of the mesh.
+    chips: how many there are; must be the size of the mesh, unless that is "auto".
     overlap: whether transfers run beside compute. None: they do, except on "cpu", where an executor waits for each.
     dot_dtype: dtype at whose peak the matrix products of bfloat16 weights run ("float8"); nothing else changes. None: their own.
     expert_imbalance: rows of experts of the busiest rank, over the mean.
@@ -64,6 +67,13 @@ def plan(
     Raises:
         UserError: unknown names, dims that do not divide their axes, a batch that does not divide (naming the nearest that do).
     """
+    asked = {key: value for key, value in locals().items() if key != "model"}
+    if mesh == "auto":
+        best, rows = choose(_question(model, {**asked, "mesh": None}))
+        best.settings["mesh_asked"] = f"auto: the best of {len(rows)} meshes"
+        return best
+    if isinstance(mesh, str):
+        raise UserError(f"mesh: expected a Mesh, a dict such as {{'fsdp': 2}} or 'auto', found {mesh!r}")
     name, text = _name_and_config(model)
     axes = mesh_axes(mesh)
     stages = axes.pop("stage", 1)
@@ -103,7 +113,7 @@ def plan(
         warnings.append(f"a sequence of {seq} tokens is longer than the model allows: max_position_embeddings={length}")
     settings = {
         "model": name,
-        "mesh": {axis: size for axis, size in {**axes, "stage": stages}.items() if size != 1},
+        "mesh": {axis: size for axis in AXES if (size := {**axes, "stage": stages}.get(axis, 1)) != 1},
         "seq": seq,
         "batch": batch,
         "optimizer": chosen.kind,
@@ -128,6 +138,53 @@ def plan(
             lambda policy: PlanReport(spec_with(policy), {**settings, "remat": policy, "remat_asked": "auto"}, memory, warnings, on)
         )
     return PlanReport(spec, settings, memory, warnings, on)
+
+
+def sweep(model: Any, chips: int, *, mesh: Mesh | Mapping[str, int] | None = None, **settings: Any) -> MeshSweep:
+    """Compares the meshes of `chips` ranks, by planning a step on each.
+
+    mesh: sizes of axes that are fixed; the others are searched. settings: as in `plan`, `hardware` among them. Where `microbatches` is None
+    it is chosen for each mesh; remat="auto" is the least recompute that fits.
+
+    Left out are meshes whose tensor groups reach beyond the innermost links of the hardware, and those that leave a rank fewer than 4,096
+    tokens of a sequence, unless no other mesh uses all chips.
+
+    Raises:
+        UserError: as `plan`; no hardware; no mesh of so many ranks divides the model and the batch.
+    """
+    best, rows = choose(_question(model, {**settings, "mesh": mesh, "chips": chips}), prune=False)
+    return MeshSweep(best, rows)
+
+
+def _question(model: Any, asked: dict[str, Any]) -> Question:
+    """The search that `plan` with these arguments asks for; `mesh` are the axes that are fixed."""
+    chips, hardware = asked.get("chips"), asked.get("hardware")
+    if hardware is None or chips is None:
+        missing = " and ".join(key for key in ("hardware", "chips") if asked.get(key) is None)
+        raise UserError(f"plan: a search over meshes needs {missing}: what every rank is, and how many there are")
+    chips, fields = _whole("chips", chips), json.loads(_name_and_config(model)[1])
+    count = None
+    if asked.get("microbatches") is not None or asked.get("gradient_accumulation") is not None:
+        count = one_count(asked.get("microbatches"), asked.get("gradient_accumulation"))
+    seq, batch = asked.get("seq"), asked.get("batch")
+    seq = min(fields["max_position_embeddings"], 2048) if seq is None else _whole("seq", seq)
+    batch = chips * (count or 1) if batch is None else _whole("batch", batch)
+    remat = asked.get("remat", "none")
+
+    def replan(model: Any = model, **changes: Any) -> PlanReport:
+        return plan(model, **{**asked, "seq": seq, "batch": batch, **changes})
+
+    return Question(
+        replan=replan,
+        fields=fields,
+        chips=chips,
+        seq=seq,
+        batch=batch,
+        microbatches=count,
+        remats=_core.remat_candidates() if remat == "auto" else [remat],
+        fixed=mesh_axes(asked.get("mesh")),
+        within=find_hardware(hardware, chips, asked.get("network")).network[0]["chips"],
+    )
 
 
 def _least_recompute(report_with: Callable[[str], PlanReport]) -> PlanReport:

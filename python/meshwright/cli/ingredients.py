@@ -38,9 +38,14 @@ def make_schedule(config: Config) -> Constant | Linear | WarmupCosine | WarmupSt
     return Constant()
 
 
-def make_mesh(config: Config) -> dict[str, int]:
-    """Axis -> size, as `mw.Trainer` and `mw.plan` take it."""
-    return config.group("mesh")
+def make_mesh(config: Config) -> dict[str, int] | str:
+    """Axis -> size, or "auto", as `mw.Trainer` and `mw.plan` take it."""
+    chosen = config.values.get("mesh")
+    if chosen is None:
+        return config.group("mesh")
+    if given := sorted(name for name in config.given if name.startswith("mesh.")):
+        raise UserError(f"mesh={chosen} chooses every axis, but {given[0]}={config[given[0]]} is given; expected one of them")
+    return str(chosen)
 
 
 def make_losses(config: Config) -> Losses:

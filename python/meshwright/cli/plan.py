@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from typing import Any
 
 from meshwright.cli.ingredients import make_losses, make_mesh
 from meshwright.cli.parser import Config
@@ -11,9 +11,7 @@ from meshwright.cli.parser import Config
 def run(config: Config) -> None:
     import meshwright as mw
 
-    report = mw.plan(
-        config["model"],
-        mesh=make_mesh(config),
+    settings = dict(
         seq=config["seq"],
         batch=config["batch"],
         optimizer=config["optimizer"],
@@ -29,11 +27,19 @@ def run(config: Config) -> None:
         overlap=config["overlap"],
         dot_dtype=config["dot_dtype"],
         expert_imbalance=config["expert_imbalance"],
+        pipeline=config["pipeline"],
+        interleave=config["interleave"],
     )
+    if config["sweep"]:
+        fixed = {axis: size for axis, size in config.group("mesh").items() if f"mesh.{axis}" in config.given}
+        print_report(mw.sweep(config["model"], mesh=fixed, **settings), config["json"])
+        return
+    report = mw.plan(config["model"], mesh=make_mesh(config), **settings)
     if config["explain"] is not None:
         print(report.explain(after=config["explain"]))
-    elif config["json"]:
-        answer = report.to_json()
-        print(answer if isinstance(answer, str) else json.dumps(answer, indent=2))
     else:
-        print(report.table())
+        print_report(report, config["json"])
+
+
+def print_report(report: Any, as_json: bool) -> None:
+    print(report.to_json() if as_json else report.table())
