@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "base/error.h"
 #include "ir/dim_names.h"
@@ -18,17 +17,19 @@ namespace mw {
 namespace {
 
 bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
+bool is_gradient(std::string_view name) { return starts_with(name, kAccumulatorPrefix) || starts_with(name, kGradientPrefix); }
 bool is_accumulator(std::string_view name) { return starts_with(name, kAccumulatorPrefix) || starts_with(name, kMetricPrefix); }
 
 // Partitions one piece. Layouts of values that pieces share by name are kept in `shared`.
 class PiecePartitioner {
  public:
-  PiecePartitioner(const Program& program, const Mesh& mesh, const Rules& rules, const RuleTable& table,
+  PiecePartitioner(const Program& program, const Mesh& mesh, const Rules& rules, const RuleTable& table, DType reduce_dtype,
                    std::map<std::string, SharedValue>& shared)
       : program_(program),
         mesh_(mesh),
         rules_(rules),
         table_(table),
+        reduce_dtype_(reduce_dtype),
         shared_(shared),
         own_builder_(program.name),
         builder_(own_builder_),
@@ -73,7 +74,7 @@ class PiecePartitioner {
                                                                    : table_;
       shared_[input.name] = {type, stored_layout(table, mesh_, type)};
     }
-    if (is_accumulator(input.name)) accumulators_.insert(input.value);
+    if (is_accumulator(input.name)) accumulators_[input.value] = is_gradient(input.name);
     const Layout& layout = shared_[input.name].layout;
     define(input.value, add_input(input, local_type(type, layout)), layout);
   }
@@ -93,7 +94,7 @@ class PiecePartitioner {
   }
 
   // The value in the layout `to`, converted once per layout.
-  Sharded use(ValueId id, const Layout& to) {
+  Sharded use(ValueId id, const Layout& to, bool gradient = false) {
     Slot& s = slot(id);
     MW_CHECK(s.made, "value %", id, " of ", program_.name, " is used before it is made");
     if (s.value.layout == to) return s.value;
@@ -101,7 +102,7 @@ class PiecePartitioner {
     for (const Sharded& made : s.converted) {
       if (made.layout == to) return made;
     }
-    Sharded made = convert(s.value, to);
+    Sharded made = gradient ? convert_gradient(s.value, to) : convert(s.value, to);
     // Once somebody needs the sum, everybody reads it: a partial is reduced once.
     if (to.partial.size() < s.value.layout.partial.size()) {
       s.converted.clear();
@@ -110,6 +111,16 @@ class PiecePartitioner {
       s.converted.push_back(made);
     }
     return made;
+  }
+
+  // Sums over ranks travel in the dtype that was asked for.
+  Sharded convert_gradient(const Sharded& value, const Layout& to) const {
+    const DType own = value.local.type().dtype;
+    if (own != DType::kF32 || own == reduce_dtype_ || to.partial.size() == value.layout.partial.size()) return convert(value, to);
+    Type global = value.global;
+    global.dtype = reduce_dtype_;
+    Sharded reduced = convert({cast(value.local, reduce_dtype_), global, value.layout}, to);
+    return {cast(reduced.local, own), value.global, reduced.layout};
   }
 
   // Rows of experts are sorted within each rank.
@@ -143,7 +154,7 @@ class PiecePartitioner {
           break;
       }
       if (output->kind != OutputKind::kResult) shared_[output->name] = {type, to};
-      builder_.output(output->name, use(id, to).local, output->kind);
+      builder_.output(output->name, use(id, to, is_gradient(output->name)).local, output->kind);
     }
     outputs_.erase(at);
   }
@@ -308,7 +319,7 @@ class PiecePartitioner {
   // accumulator + gradient: in the accumulator's layout, partial where that is.
   void visit_accumulation(const Op& op) {
     const Layout layout = slot(op.operands[0]).value.layout;
-    const Sharded gradient = use(op.operands[1], layout);
+    const Sharded gradient = use(op.operands[1], layout, accumulators_.at(op.operands[0]));
     define(op.results[0], builder_.append1(*op.def, {slot(op.operands[0]).value.local, gradient.local}, op.attributes, Source()), layout);
   }
 
@@ -372,12 +383,13 @@ class PiecePartitioner {
   const Mesh& mesh_;
   const Rules& rules_;
   const RuleTable& table_;
+  DType reduce_dtype_ = DType::kF32;
   std::map<std::string, SharedValue>& shared_;
   Builder own_builder_;
   Builder& builder_;
   std::vector<Slot> values_;
   std::unordered_map<ValueId, std::vector<const ProgramOutput*>> outputs_;
-  std::unordered_set<ValueId> accumulators_;
+  std::unordered_map<ValueId, bool> accumulators_;  // whether of gradients
 };
 
 // When accumulator and gradient have one layout they are one buffer: the sum is formed in place.
@@ -403,7 +415,7 @@ void join_accumulators(Plan& plan) {
 
 }  // namespace
 
-Plan partition(Plan plan, const Mesh& mesh, const Rules& rules) {
+Plan partition(Plan plan, const Mesh& mesh, const Rules& rules, DType reduce_dtype) {
   const auto table_of = [&](const Piece& piece) -> const RuleTable& { return piece.name == "update" ? rules.optimizer : rules.compute; };
   const std::map<std::string, Layout> fields = input_layouts(plan.pieces, mesh, table_of);
   for (Piece& piece : plan.pieces) {
@@ -411,7 +423,7 @@ Plan partition(Plan plan, const Mesh& mesh, const Rules& rules) {
       if (const auto at = fields.find(input.name); at != fields.end())
         plan.shared[input.name] = {piece.program.type(input.value), at->second};
     }
-    piece.program = PiecePartitioner(piece.program, mesh, rules, table_of(piece), plan.shared).run();
+    piece.program = PiecePartitioner(piece.program, mesh, rules, table_of(piece), reduce_dtype, plan.shared).run();
     remove_dead_ops(piece.program);
   }
   join_accumulators(plan);

@@ -16,6 +16,8 @@
 
 namespace mw {
 
-Plan partition(Plan plan, const Mesh& mesh, const Rules& rules);
+// `reduce_dtype`: what FP32 gradients are sent as where they are summed over ranks; the sum is formed in FP32 and rounded once, and what
+// accumulates it stays FP32.
+Plan partition(Plan plan, const Mesh& mesh, const Rules& rules, DType reduce_dtype = DType::kF32);
 
 }  // namespace mw

@@ -26,7 +26,7 @@ Program exchanged(Program program, const PlanOptions& options, ExpertRowsPlanned
 Plan finish(Plan plan, const PlanOptions& options, const ExpertRowsPlanned& rows) {
   plan.expert_rows = rows;
   plan = checked(std::move(plan), "cut", options);
-  plan = checked(partition(std::move(plan), options.mesh, options.rules), "partition", options);
+  plan = checked(partition(std::move(plan), options.mesh, options.rules, options.reduce_dtype), "partition", options);
   plan = checked(simplify(std::move(plan)), "simplify", options);
   plan = checked(rematerialize(std::move(plan), options.remat), "rematerialize", options);
   plan = checked(lower(std::move(plan), options.backend), "lower", options);

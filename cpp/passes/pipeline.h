@@ -21,6 +21,7 @@ struct PlanOptions {
   Rules rules = default_rules();
   int microbatches = 1;
   double expert_rows_factor = kExpertRowsFactor;  // rows of experts that a rank has room for, as a multiple of their mean
+  DType reduce_dtype = DType::kF32;               // of gradients that are summed over ranks, as they are sent
   RematPolicy remat;
   bool fuse = true;
   BackendFacts backend;

@@ -67,6 +67,7 @@ Plan plan_train_step(const TrainPlanSpec& spec, const BackendFacts& backend, con
   options.rules = spec.rules;
   options.microbatches = spec.microbatches;
   options.expert_rows_factor = spec.expert_rows_factor;
+  options.reduce_dtype = spec.reduce_dtype;
   options.remat = spec.remat;
   options.backend = backend;
   options.observer = observer;

@@ -26,7 +26,8 @@ struct TrainPlanSpec {
   int microbatches = 1;
   double expert_rows_factor = kExpertRowsFactor;
   LossTerms losses;
-  int64_t batch = 1;  // sequences of the whole step
+  DType reduce_dtype = DType::kF32;  // of gradients that are summed over ranks, as they are sent
+  int64_t batch = 1;                 // sequences of the whole step
   int64_t seq = 1;
 };
 

@@ -71,6 +71,7 @@ TrainPlanSpec TrainStep::spec(int64_t batch, int64_t seq) const {
                      .remat = options_.remat,
                      .microbatches = options_.microbatches,
                      .losses = options_.losses,
+                     .reduce_dtype = options_.reduce_dtype,
                      .batch = batch,
                      .seq = seq};
   if (spec.remat.kind == "auto") spec.remat = choose_remat(spec, cpu_backend(environment()), options_.memory_bytes);

@@ -19,6 +19,7 @@ struct TrainOptions {
   int64_t memory_bytes = 0;  // of one rank, for the policy auto
   bool decay_embeddings = false;
   LossTerms losses;
+  DType reduce_dtype = DType::kF32;  // of gradients that are summed over ranks, as they are sent
 };
 
 struct StepResult {

@@ -17,6 +17,13 @@ DType compute_dtype(const std::string& name) {
   return dtype;
 }
 
+DType reduce_dtype(const std::string& name) {
+  const DType dtype = parse_dtype(name);
+  if (dtype != DType::kF32 && dtype != DType::kBF16)
+    throw UserError("reduce_dtype '" + name + "' is none that gradients are sent in; expected float32 or bfloat16");
+  return dtype;
+}
+
 Mesh make_mesh(const std::map<std::string, int64_t>& axes) { return Mesh({axes.begin(), axes.end()}); }
 
 Rules make_rules(const py::object& rules) {

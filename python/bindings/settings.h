@@ -20,6 +20,7 @@ Mesh make_mesh(const std::map<std::string, int64_t>& axes);
 // None, or a dict of four tables of rows.
 Rules make_rules(const py::object& rules);
 SessionOptions session_options(const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads);
+DType reduce_dtype(const std::string& name);
 // UserError below 1: even choices alone need the mean.
 double expert_rows_factor(double factor);
 OptimizerConfig optimizer_config(const py::dict& fields);

@@ -33,6 +33,7 @@ def plan(
     clip: float | None = None,
     losses: Losses | None = None,
     expert_rows_factor: float = 1.5,
+    reduce_dtype: str = "float32",
     memory: int | None = None,
     hardware: str | Mapping[str, Any] | None = None,
     network: Sequence[Mapping[str, Any]] | None = None,
@@ -100,6 +101,7 @@ def plan(
             batch=_whole("batch", batch),
             seq=seq,
             expert_rows_factor=expert_rows_factor,
+            reduce_dtype=reduce_dtype,
         )
 
     spec = spec_with(remat)

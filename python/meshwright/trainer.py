@@ -50,6 +50,8 @@ class Trainer:
     losses: weights of the terms beside the loss per token (balance of experts, multi-token prediction); see Losses.
     expert_rows_factor: with a mesh axis `expert`, the rows of experts that a rank has room for, as a multiple of their mean. A step that
         needs more is planned again and run again, so it costs time once and changes no result.
+    reduce_dtype: what gradients are sent as where ranks add them up ("float32", "bfloat16"). bfloat16 halves those bytes; each sum is formed
+        in FP32 in the order of the ranks and rounded once, and gradients of microbatches add up in FP32.
     output: folder of checkpoints, metrics.jsonl, TensorBoard events and loss.png; a run that stands there is resumed from its newest
         whole checkpoint.
     callbacks: called as `callback(trainer, step, metrics)` after every step.
@@ -74,6 +76,7 @@ class Trainer:
         clip: float | None = None,
         losses: Losses | None = None,
         expert_rows_factor: float = 1.5,
+        reduce_dtype: str = "float32",
         output: str | os.PathLike[str] | None = None,
         log_every: int = 10,
         save_every: int | None = None,
@@ -117,7 +120,7 @@ class Trainer:
         self._losses = (losses or Losses()).for_training(model.config)
         self._mtp_depths = (model.config.mtp_layers or 0) if self._losses["mtp"] else 0
         self._ranks = Ranks()
-        self._check_ranks(remat, rules, expert_rows_factor, clip)
+        self._check_ranks(remat, rules, expert_rows_factor, reduce_dtype, clip)
         self._claim = model._claim = object()
         model._session.rehome(self._dtype, self.mesh, core_rules(rules), threads, expert_rows_factor)
         self._step = _core.TrainStep(
@@ -128,6 +131,7 @@ class Trainer:
             memory_bytes=memory_bytes() // max(1, math.prod(self.mesh.values())) if memory is None else memory,
             decay_embeddings=optimizer.decay_embeddings,
             losses=self._losses,
+            reduce_dtype=reduce_dtype,
         )
         self.settings = self._settings(clip)
         self._total_steps: int | None = None
@@ -136,7 +140,7 @@ class Trainer:
         if self.output is not None:
             self._resume(self.output)
 
-    def _check_ranks(self, remat: str, rules: Any, expert_rows_factor: float, clip: float | None) -> None:
+    def _check_ranks(self, remat: str, rules: Any, expert_rows_factor: float, reduce_dtype: str, clip: float | None) -> None:
         """UserError unless the processes that mpirun started are those of the mesh, and were all told the same."""
         ranks, size = self._ranks, math.prod(self.mesh.values())
         if ranks.size == 1:
@@ -156,6 +160,7 @@ class Trainer:
                 "rules": rules,
                 "remat": remat,
                 "expert_rows_factor": expert_rows_factor,
+                "reduce_dtype": reduce_dtype,
                 "output": self.output,
                 "save_every": self.save_every,
                 "eval_every": self.eval_every,

@@ -58,7 +58,7 @@ CASES: dict[int, list[dict[str, Any]]] = {
     2: [
         dict(mesh={"data": 2}),
         dict(mesh={"data": 2}, rules="zero1", dtype="bfloat16"),
-        dict(mesh={"fsdp": 2}, microbatches=2),
+        dict(mesh={"fsdp": 2}, microbatches=2, reduce_dtype="bfloat16"),
         dict(mesh={"tensor": 2}, dtype="bfloat16"),
         dict(mesh={"tensor": 2}, model="windowed"),
         dict(mesh={"expert": 2}, model="experts"),

@@ -207,6 +207,14 @@ KEYS = (
         ("train", "generate", "evaluate", "plan", "bench"),
         choices=("float32", "bfloat16"),
     ),
+    Key(
+        "reduce_dtype",
+        TEXT,
+        "float32",
+        "what gradients are sent as where ranks add them up; bfloat16 halves the bytes; sums are formed in float32 all the same",
+        _PLAN,
+        choices=("float32", "bfloat16"),
+    ),
     Key("dtype", TEXT, None, "of the files; none: the model's own", ("export",), choices=("float32", "bfloat16"), optional=True),
     Key("keep_quantized", BOOLEAN, False, "write weights that were published in FP8 or MXFP4 as they were, byte by byte", ("export",)),
     Key(

@@ -22,6 +22,7 @@ def run(config: Config) -> None:
         gradient_accumulation=config["gradient_accumulation"],
         losses=make_losses(config),
         expert_rows_factor=config["expert_rows_factor"],
+        reduce_dtype=config["reduce_dtype"],
         hardware=config["hardware"],
         chips=config["chips"],
         overlap=config["overlap"],

@@ -39,6 +39,7 @@ def run(config: Config) -> None:
         clip=config["clip"],
         losses=make_losses(config),
         expert_rows_factor=config["expert_rows_factor"],
+        reduce_dtype=config["reduce_dtype"],
         output=output,
         log_every=config["log_every"],
         save_every=config["save_every"],
