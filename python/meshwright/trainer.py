@@ -50,8 +50,8 @@ class Trainer:
     losses: weights of the terms beside the loss per token (balance of experts, multi-token prediction); see Losses.
     expert_rows_factor: with a mesh axis `expert`, the rows of experts that a rank has room for, as a multiple of their mean. A step that
         needs more is planned again and run again, so it costs time once and changes no result.
-    reduce_dtype: what gradients are sent as where ranks add them up ("float32", "bfloat16"). bfloat16 halves those bytes; each sum is formed
-        in FP32 in the order of the ranks and rounded once, and gradients of microbatches add up in FP32.
+    reduce_dtype: what gradients are sent as where ranks add them up ("float32", "bfloat16"). bfloat16 halves those bytes; each sum is
+        formed in FP32 in the order of the ranks and rounded once, and gradients of microbatches add up in FP32.
     output: folder of checkpoints, metrics.jsonl, TensorBoard events and loss.png; a run that stands there is resumed from its newest
         whole checkpoint.
     callbacks: called as `callback(trainer, step, metrics)` after every step.

@@ -1,4 +1,4 @@
-"""Gradients that are sent in BF16 where ranks add them up: half the bytes, and the sum of rounded terms, formed in FP32 and rounded once."""
+"""Gradients that are sent in BF16 where ranks add them up: half the bytes; the sum of rounded terms, formed in FP32, rounded once."""
 
 from __future__ import annotations
 
