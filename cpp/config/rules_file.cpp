@@ -17,6 +17,7 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMostRulesBytes = int64_t{1} << 20;
 constexpr const char* kDefault = "default";
+constexpr const char* kContextAttention = "context_attention";
 
 struct NamedTable {
   const char* name;
@@ -60,13 +61,21 @@ Rules parse_rules(std::string_view text, const std::string& source) {
   const nlohmann::json json = parse_json_strict(text, source);
   const JsonPlace place{source, ""};
   Rules rules;
-  std::vector<std::string> known{"about"};
+  std::vector<std::string> known{"about", kContextAttention};
   for (const NamedTable& t : kTables) {
     known.emplace_back(t.name);
     if (!json_object(json, place).contains(t.name)) {
       throw UserError(source + ": the table '" + t.name + "' is missing; expected compute, parameters, gradients and optimizer");
     }
     rules.*t.table = read_rows(json[t.name], place.at(t.name));
+  }
+  if (json.contains(kContextAttention)) {
+    const JsonPlace at = place.at(kContextAttention);
+    try {
+      rules.context_attention = parse_context_attention(json_text(json[kContextAttention], at));
+    } catch (const UserError& error) {
+      throw UserError(source + ": " + error.what());
+    }
   }
   for (const auto& [key, value] : json.items()) {
     if (std::find(known.begin(), known.end(), key) == known.end()) refuse_key(place, key, known);

@@ -65,6 +65,14 @@ RuleRow parse_rule(std::string_view text) {
 
 std::string to_string(const RuleRow& row) { return row.dim + ":" + row.axis + (row.part ? " part" : ""); }
 
+ContextAttention parse_context_attention(std::string_view text) {
+  if (text == "gather") return ContextAttention::kGather;
+  if (text == "ring") return ContextAttention::kRing;
+  throw UserError("context_attention is '" + std::string(text) + "'; expected 'gather' or 'ring'");
+}
+
+std::string to_string(ContextAttention attention) { return attention == ContextAttention::kRing ? "ring" : "gather"; }
+
 Rules default_rules() {
   Rules rules;
   rules.compute = parse_table({"batch:data", "batch:fsdp", "batch:expert", "expert_rows:data", "expert_rows:fsdp", "expert_rows:expert",

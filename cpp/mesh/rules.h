@@ -6,6 +6,7 @@
 //               seq:tensor
 //   parameters  experts:expert  kv_heads:tensor part  q_per_kv:tensor  mlp:tensor  expert_mlp:tensor  vocab:tensor  *:fsdp
 #pragma once
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,11 +24,18 @@ struct RuleRow {
 
 using RuleTable = std::vector<RuleRow>;
 
+// How attention meets keys and values of a sequence that is sharded in zigzag order: all of them gathered before it, or one rank's after
+// the other, as they go around a ring.
+enum class ContextAttention : uint8_t { kGather, kRing };
+ContextAttention parse_context_attention(std::string_view text);  // "gather", "ring"
+std::string to_string(ContextAttention attention);
+
 struct Rules {
   RuleTable compute;     // ops of forward and backward
   RuleTable parameters;  // storage of weights
   RuleTable gradients;   // accumulators
   RuleTable optimizer;   // moments, masters, ops of the update
+  ContextAttention context_attention = ContextAttention::kGather;
   bool operator==(const Rules&) const = default;
 };
 

@@ -45,13 +45,14 @@ void check(const Signature& signature, const OptionalOperands& optional) {
     throw UserError("v is " + to_string(v) + " and q " + to_string(q) +
                     "; where v's innermost dim has another size its name must be 'value_dim'");
   }
-  const int64_t queries = q.size_of("seq"), keys = k.size_of("kv_seq");
-  const bool has_order = attributes.causal || attributes.window > 0 || attributes.chunk > 0;
-  if (optional.num_starts > 2 ||
-      (optional.num_starts > 0 && (queries > keys || queries % static_cast<int64_t>(optional.num_starts) != 0))) {
-    throw UserError("q is " + to_string(q) + " and k " + to_string(k) + " with " + std::to_string(optional.num_starts) +
-                    " starts; expected a shard of queries with one start, or two halves with one each");
+  const auto queries = static_cast<size_t>(q.size_of("seq")), keys = static_cast<size_t>(k.size_of("kv_seq"));
+  const bool cuts = optional.num_starts <= 2 && optional.num_key_starts <= 2 && queries % std::max<size_t>(1, optional.num_starts) == 0 &&
+                    keys % std::max<size_t>(1, optional.num_key_starts) == 0;
+  if (!cuts || (optional.num_starts > 0 && optional.num_key_starts == 0 && queries > keys)) {
+    throw UserError("q is " + to_string(q) + " and k " + to_string(k) + " with " + std::to_string(optional.num_starts) + " and " +
+                    std::to_string(optional.num_key_starts) + " starts; expected a shard with one start, or two halves with one each");
   }
+  const bool has_order = attributes.causal || attributes.window > 0 || attributes.chunk > 0;
   if (has_order && optional.num_starts == 0 && queries != keys) {
     throw UserError("q is " + to_string(q) + " and k " + to_string(k) +
                     "; a causal mask, a window or a chunk needs seq and kv_seq of one size");
@@ -69,7 +70,8 @@ void check(const Signature& signature, const OptionalOperands& optional) {
 
 DimRole role(const Signature& signature, std::string_view dim) {
   if (dim == "seq") {
-    const bool has_order = signature.attributes->flag("causal") || signature.attributes->integer_or("window", 0) > 0;
+    const AttentionAttributes attributes = AttentionAttributes::from(*signature.attributes);
+    const bool has_order = attributes.causal || attributes.window > 0 || attributes.chunk > 0;
     return {.use = DimUse::kMapped, .needs_offset = has_order, .takes_halves = true};
   }
   return {.use = dim == "batch" || dim == "kv_heads" || dim == "q_per_kv" ? DimUse::kMapped : DimUse::kWhole};
@@ -90,7 +92,8 @@ double row_pairs(const Signature& signature) {
   const int64_t seq = q.size_of("seq"), kv_seq = k.size_of("kv_seq");
   if (!attributes.causal && attributes.window == 0 && attributes.chunk == 0) return rows * visible_pairs(attributes, seq, kv_seq);
   // A shard's share: exact for the halves of zigzag order under a causal mask, the mean of all shards otherwise.
-  return rows * visible_pairs(attributes, kv_seq, kv_seq) * static_cast<double>(seq) / static_cast<double>(kv_seq);
+  const int64_t parts = signature.attributes->integer_or(kRingParts, 1), whole = kv_seq * parts;
+  return rows * visible_pairs(attributes, whole, whole) * static_cast<double>(seq) / static_cast<double>(whole * parts);
 }
 
 // Products over visible pairs only: `of_head` with head_dim and `of_value` with value_dim numbers each.
@@ -143,22 +146,24 @@ void add_scaled(HostArray& y, int64_t row_y, double factor, const HostArray& x, 
 
 struct Visibility {
   AttentionAttributes attributes;
-  std::vector<int64_t> starts;
+  std::vector<int64_t> starts, key_starts;
   const HostArray* segments = nullptr;
   const HostArray* kv_segments = nullptr;
   int64_t seq, kv_seq;
 
   Visibility(const ReferenceContext& context, const OptionalOperands& optional, const Indices& at)
       : attributes(AttentionAttributes::from(*context.attributes)), seq(at.seq), kv_seq(at.kv_seq) {
-    for (size_t n = 0; n < optional.num_starts; ++n) starts.push_back(static_cast<int64_t>(context.operand(optional.starts + n).data[0]));
+    const auto integer = [&](size_t operand) { return static_cast<int64_t>(context.operand(operand).data[0]); };
+    for (size_t n = 0; n < optional.num_starts; ++n) starts.push_back(integer(optional.starts + n));
+    for (size_t n = 0; n < optional.num_key_starts; ++n) key_starts.push_back(integer(optional.key_starts + n));
     if (optional.segments == 0) return;
     segments = context.operands[optional.segments];
     kv_segments = context.operands[optional.segments + 1];
   }
   bool operator()(int64_t b, int64_t i, int64_t j) const {
-    const int64_t index = query_index(starts, seq, i);
-    if (attributes.causal && j > index) return false;
-    if (attributes.window > 0 && j <= index - attributes.window) return false;
+    const int64_t index = index_in_whole(starts, seq, i), key = index_in_whole(key_starts, kv_seq, j);
+    if (attributes.causal && key > index) return false;
+    if (attributes.window > 0 && key <= index - attributes.window) return false;
     return !segments || segments->data[static_cast<size_t>(b * seq + i)] == kv_segments->data[static_cast<size_t>(b * kv_seq + j)];
   }
 };
@@ -230,10 +235,11 @@ std::vector<Type> infer(const Signature& signature) {
 }
 
 SoftmaxTerms softmax_terms(const std::vector<Tensor>& operands, const OptionalOperands& optional, const AttentionAttributes& settings) {
-  std::vector<Tensor> segments, starts;
+  std::vector<Tensor> segments, starts, key_starts;
   if (optional.segments > 0) segments = {operands[optional.segments], operands[optional.segments + 1]};
   for (size_t n = 0; n < optional.num_starts; ++n) starts.push_back(operands[optional.starts + n]);
-  return {masked_scores(operands[0], operands[1], segments, starts, settings),
+  for (size_t n = 0; n < optional.num_key_starts; ++n) key_starts.push_back(operands[optional.key_starts + n]);
+  return {masked_scores(operands[0], operands[1], segments, starts, key_starts, settings),
           optional.sinks > 0 ? std::optional<Tensor>(operands[optional.sinks]) : std::nullopt};
 }
 
@@ -278,21 +284,21 @@ std::vector<Tensor> decompose_gradient(const std::vector<Tensor>& operands, cons
 }
 
 const std::array<OpDef, 2> kDefs{
-    OpDef{
-        .name = "attention",
-        .doc =
-            "q, k, v [, segment ids] [, sinks] -> o, lse. o_i = sum_j softmax_j(scale q_i . k_j) v_j over the keys j that query i sees "
-            "(causal: j <= i; window: j > i - window; segment ids: its own segment), without holding seq x kv_seq (Dao et al. 2022); "
-            "grouped queries (Ainslie et al. 2023). A shard of the queries has the index of its first one, or those of its two halves, as "
-            "trailing operands. softcap c: scores c tanh(s / c), before the mask; sinks: one more logit per query "
-            "head in the softmax's sum. Second result: the log-sum-exp of each query. chunk is for the cost alone: chunks are segments, "
-            "by chunk_segments.",
-        .infer = infer,
-        .role = role,
-        .gradient = gradient,
-        .cost = cost<1, 1>,
-        .reference = reference,
-        .decompose = decompose},
+    OpDef{.name = "attention",
+          .doc =
+              "q, k, v [, segment ids] [, sinks] -> o, lse. o_i = sum_j softmax_j(scale q_i . k_j) v_j over the keys j that query i sees "
+              "(causal: j <= i; window: j > i - window; segment ids: its own segment), without holding seq x kv_seq (Dao et al. 2022); "
+              "grouped queries (Ainslie et al. 2023). A shard of the queries, or of queries and keys, has the index of its first one, or "
+              "those of its two halves, as trailing operands. softcap c: scores c tanh(s / c), before the mask; sinks: one more logit per "
+              "query "
+              "head in the softmax's sum. Second result: the log-sum-exp of each query. chunk is for the cost alone: chunks are segments, "
+              "by chunk_segments.",
+          .infer = infer,
+          .role = role,
+          .gradient = gradient,
+          .cost = cost<1, 1>,
+          .reference = reference,
+          .decompose = decompose},
     OpDef{.name = "attention_gradient",
           .doc = "q, k, v, out, lse, dout [, segment ids] [, sinks] [, dlse] -> dq, dk, dv [, dsinks]. p_ij = exp(s_ij - lse_i), "
                  "dv_j = sum_i p_ij dout_i, ds_ij = p_ij (dout_i . v_j - d_i) with d_i = dout_i . out_i - dlse_i, with softcap times "
@@ -366,8 +372,10 @@ double AttentionAttributes::capped(double score) const { return softcap > 0 ? so
 
 OptionalOperands optional_operands(const Attributes& attributes, size_t first, size_t count) {
   OptionalOperands optional;
-  optional.num_starts = attributes.names_or_empty("offsets").size();
-  count -= std::min(count, optional.num_starts);
+  const std::vector<std::string> offsets = attributes.names_or_empty("offsets");
+  optional.num_starts = static_cast<size_t>(std::count(offsets.begin(), offsets.end(), "seq"));
+  optional.num_key_starts = offsets.size() - optional.num_starts;
+  count -= std::min(count, offsets.size());
   const size_t others = (attributes.flag_or("sinks", false) ? 1 : 0) + (attributes.flag_or("lse_gradient", false) ? 1 : 0);
   if (count != first + others && count != first + others + 2) {
     throw UserError("there are " + std::to_string(count) + " operands; expected " + std::to_string(first + others) + ", or " +
@@ -378,12 +386,13 @@ OptionalOperands optional_operands(const Attributes& attributes, size_t first, s
   if (attributes.flag_or("sinks", false)) optional.sinks = next++;
   if (attributes.flag_or("lse_gradient", false)) optional.lse_gradient = next++;
   optional.starts = next;
+  optional.key_starts = next + optional.num_starts;
   return optional;
 }
 
-int64_t query_index(const std::vector<int64_t>& starts, int64_t seq, int64_t i) {
+int64_t index_in_whole(const std::vector<int64_t>& starts, int64_t size, int64_t i) {
   if (starts.empty()) return i;
-  const int64_t half = seq / static_cast<int64_t>(starts.size());
+  const int64_t half = size / static_cast<int64_t>(starts.size());
   return starts[static_cast<size_t>(i / half)] + i % half;
 }
 

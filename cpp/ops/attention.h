@@ -40,13 +40,17 @@ struct OptionalOperands {
   size_t lse_gradient = 0;  // of attention_gradient
   size_t starts = 0;        // first global index of the queries; two for a shard in zigzag order, of either half
   size_t num_starts = 0;
+  size_t key_starts = 0;  // behind them, of the keys, where those are a shard too
+  size_t num_key_starts = 0;
 };
 // `first`: the operands that are always there, 3 of attention and 6 of its gradient. UserError when `count` does not fit.
 OptionalOperands optional_operands(const Attributes& attributes, size_t first, size_t count);
 void check_sinks(const Type& sinks, const Type& q);
 
-// The global index of query i of a shard of `seq` queries that starts at `starts` (none: it is whole).
-int64_t query_index(const std::vector<int64_t>& starts, int64_t seq, int64_t i);
+// The global index of element i of a shard of `size` that starts at `starts` (none: it is whole).
+int64_t index_in_whole(const std::vector<int64_t>& starts, int64_t size, int64_t i);
+// `ring_parts`: of how many shards the keys are one, as attention says to its cost.
+inline constexpr const char* kRingParts = "ring_parts";
 
 // Pairs (query, key) that the attributes let see each other, for one row of the batch and one head.
 double visible_pairs(const AttentionAttributes& attributes, int64_t seq, int64_t kv_seq);
@@ -54,7 +58,8 @@ double visible_pairs(const AttentionAttributes& attributes, int64_t seq, int64_t
 // q[batch, seq, kv_heads, q_per_kv, head_dim], k[batch, kv_seq, kv_heads, head_dim], v[batch, kv_seq, kv_heads, value_dim or head_dim],
 // segment_ids i32[batch, seq] and kv_segment_ids i32[batch, kv_seq] (both or neither): a query sees only keys of its own segment;
 // sinks[kv_heads, q_per_kv] of any float dtype: exp(sinks) is one more term of the softmax's sum.
-// A shard of the queries, with all keys, is told the index of its first query, or those of its two halves, in trailing i32[] operands.
+// A shard of the queries is told the index of its first query, or those of its two halves, in trailing i32[] operands (`offsets` names
+// "seq" for each); a shard of the keys likewise behind them ("kv_seq").
 // Result [batch, seq, kv_heads, q_per_kv, value_dim or head_dim]; a query that sees no key gives 0. The op has a second result, the
 // log-sum-exp f32[batch, seq, kv_heads, q_per_kv] with the sink (kNothingVisible where there is no term), which the backward pass reads.
 Tensor attention(Tensor q, Tensor k, Tensor v, std::optional<Tensor> segment_ids, std::optional<Tensor> kv_segment_ids,

@@ -12,8 +12,8 @@ namespace {
 
 Tensor integer(Builder& builder, int64_t value) { return constant(builder, static_cast<double>(value), Type{DType::kI32, {}}); }
 
-// i32[seq]: the global index of each query.
-Tensor query_indices(Builder& builder, const Dim& rows, const std::vector<Tensor>& starts) {
+// i32[DIM]: the global index of each element of a shard.
+Tensor indices_in_whole(Builder& builder, const Dim& rows, const std::vector<Tensor>& starts) {
   if (starts.empty()) return iota(builder, rows);
   std::vector<Tensor> runs;
   for (const Tensor& start : starts) runs.push_back(iota(builder, {rows.name, rows.size / static_cast<int64_t>(starts.size())}) + start);
@@ -33,11 +33,12 @@ Tensor attention_scores(Tensor q, Tensor k, const AttentionAttributes& attribute
 }
 
 MaskedScores masked_scores(Tensor q, Tensor k, const std::vector<Tensor>& segments, const std::vector<Tensor>& starts,
-                           const AttentionAttributes& attributes) {
+                           const std::vector<Tensor>& key_starts, const AttentionAttributes& attributes) {
   Builder& builder = *q.builder;
   const Tensor scores = attention_scores(q, k, attributes);
   const Dim rows{"seq", q.size("seq")}, keys{"kv_seq", k.size("kv_seq")}, batch{"batch", q.size("batch")};
-  const Tensor j = iota(builder, keys), i = broadcast_to(query_indices(builder, rows, starts), Type{DType::kI32, {rows, keys}});
+  const Tensor j = indices_in_whole(builder, keys, key_starts),
+               i = broadcast_to(indices_in_whole(builder, rows, starts), Type{DType::kI32, {rows, keys}});
   Tensor visible = attributes.causal ? binary("ge", i, j) : binary("ge", j, integer(builder, 0));
   if (attributes.window > 0) visible = binary("logical_and", binary("lt", i - j, integer(builder, attributes.window)), visible);
   if (!segments.empty()) {

@@ -16,9 +16,10 @@ struct MaskedScores {
 
 // scale q . k, capped.
 Tensor attention_scores(Tensor q, Tensor k, const AttentionAttributes& attributes);
-// `segments`: none, or segment_ids[batch, seq] and kv_segment_ids[batch, kv_seq]. `starts`: as those of attention, i32[] each.
+// `segments`: none, or segment_ids[batch, seq] and kv_segment_ids[batch, kv_seq]. `starts`, `key_starts`: as those of attention, i32[]
+// each.
 MaskedScores masked_scores(Tensor q, Tensor k, const std::vector<Tensor>& segments, const std::vector<Tensor>& starts,
-                           const AttentionAttributes& attributes);
+                           const std::vector<Tensor>& key_starts, const AttentionAttributes& attributes);
 MaskedScores masked_by(Tensor scores, Tensor visible);
 
 // What both passes know of the softmax besides scores and values.

@@ -50,8 +50,15 @@ std::vector<Type> infer_all_to_all(const Signature& signature) {
 }
 
 std::vector<Type> infer_offset(const Signature& signature) {
-  parts_of(signature);
+  const int64_t parts = parts_of(signature), behind = signature.attributes->integer_or("behind", 0);
+  if (behind < 0 || behind >= parts)
+    throw UserError("'behind' is " + std::to_string(behind) + "; expected 0 to " + std::to_string(parts - 1));
   return {{DType::kI32, {}}};
+}
+
+std::vector<Type> infer_shift(const Signature& signature) {
+  parts_of(signature);
+  return {signature.operand(0)};
 }
 
 DimRole role(const Signature&, std::string_view) { return {.use = DimUse::kWhole}; }
@@ -74,14 +81,17 @@ constexpr OpDef def(std::string_view name, std::string_view doc, std::vector<Typ
           .collective = true};
 }
 
-constexpr std::array<OpDef, 6> kDefs{
+constexpr std::array<OpDef, 7> kDefs{
     def("all_gather", "The shards of all parts one after another along `dim`", infer_gather),
     def("reduce_scatter", "This rank's shard along `dim` of the sum over all parts", infer_scatter),
     def("all_reduce", "The sum or max over all parts", infer_all_reduce),
     def("all_to_all", "`split_dim` in pieces, one to each part; what arrives one after another along `concat_dim`", infer_all_to_all),
     def("shard_slice", "This rank's shard along `dim` of a value that every part holds; nothing is sent", infer_scatter),
-    def("shard_offset", "The first global index of this rank's shard of a dim: its position among the parts times `size`", infer_offset,
-        0)};
+    def("shard_offset",
+        "The first global index of this rank's shard of a dim: its position among the parts times `size`. behind b: that of the part b "
+        "before it, around the ring",
+        infer_offset, 0),
+    def("ring_shift", "The value of the part before this one; the first part has the last one's", infer_shift)};
 
 }  // namespace
 
@@ -104,8 +114,13 @@ Tensor all_to_all(Tensor x, std::string split_dim, std::string concat_dim, std::
 Tensor shard_slice(Tensor x, std::string dim, std::vector<std::string> axes, int64_t parts, Source source) {
   return x.builder->append1(kDefs[4], {x}, {{"dim", std::move(dim)}, {"axes", std::move(axes)}, {"parts", parts}}, source);
 }
-Tensor shard_offset(Builder& builder, std::vector<std::string> axes, int64_t parts, int64_t size, Source source) {
-  return builder.append1(kDefs[5], {}, {{"axes", std::move(axes)}, {"parts", parts}, {"size", size}}, source);
+Tensor shard_offset(Builder& builder, std::vector<std::string> axes, int64_t parts, int64_t size, int64_t behind, Source source) {
+  Attributes attributes{{"axes", std::move(axes)}, {"parts", parts}, {"size", size}};
+  if (behind != 0) attributes.set("behind", behind);
+  return builder.append1(kDefs[5], {}, std::move(attributes), source);
+}
+Tensor ring_shift(Tensor x, std::vector<std::string> axes, int64_t parts, Source source) {
+  return x.builder->append1(kDefs[6], {x}, {{"axes", std::move(axes)}, {"parts", parts}}, source);
 }
 
 }  // namespace mw

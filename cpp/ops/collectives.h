@@ -16,7 +16,11 @@ Tensor all_reduce(Tensor x, std::string kind, std::vector<std::string> axes, int
 Tensor all_to_all(Tensor x, std::string split_dim, std::string concat_dim, std::vector<std::string> axes, int64_t parts,
                   Source source = Source::here());
 Tensor shard_slice(Tensor x, std::string dim, std::vector<std::string> axes, int64_t parts, Source source = Source::here());
-// First global index of this rank's shard of a dim: i32 scalar, (position of the rank along axes) * size.
-Tensor shard_offset(Builder& builder, std::vector<std::string> axes, int64_t parts, int64_t size, Source source = Source::here());
+// First global index of this rank's shard of a dim: i32 scalar, (position of the rank along axes) * size. `behind`: of the part that lies
+// so many before this one around the ring.
+Tensor shard_offset(Builder& builder, std::vector<std::string> axes, int64_t parts, int64_t size, int64_t behind = 0,
+                    Source source = Source::here());
+// Around a ring: each part's value to the next one.
+Tensor ring_shift(Tensor x, std::vector<std::string> axes, int64_t parts, Source source = Source::here());
 
 }  // namespace mw

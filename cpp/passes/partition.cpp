@@ -12,6 +12,7 @@
 #include "passes/edit.h"
 #include "passes/input_layouts.h"
 #include "passes/op_layout.h"
+#include "passes/ring_attention.h"
 
 namespace mw {
 namespace {
@@ -198,7 +199,34 @@ class PiecePartitioner {
     if (is_decomposed(program_, op, table_, mesh_)) return visit_decomposed(op);
     const Signature signature = program_.signature(op);
     const std::vector<PartialOver> passed = partial_passed_on(op, signature);
-    emit(op, signature, op_layout(program_, op, table_, mesh_, passed), passed);
+    const Layout layout = op_layout(program_, op, table_, mesh_, passed);
+    if (rules_.context_attention == ContextAttention::kRing && is_attention(op) && is_in_zigzag(layout)) return emit_ring(op, layout);
+    emit(op, signature, layout, passed);
+  }
+
+  static bool is_in_zigzag(const Layout& layout) {
+    const std::vector<AxisPart>& parts = layout.parts("seq");
+    return parts.size() == 1 && is_zigzag("seq", parts[0].axis);
+  }
+
+  // Named expansion: keys lie as queries do, and so do their gradients.
+  void emit_ring(const Op& op, Layout layout) {
+    const std::vector<AxisPart> ring = layout.parts("seq");
+    layout.set("kv_seq", ring);
+    std::vector<Tensor> operands;
+    for (const ValueId id : op.operands) operands.push_back(use(id, restricted(layout, program_.type(id))).local);
+    const std::vector<Tensor> results = ring_attention(builder_, op, operands, ring[0]);
+    for (size_t r = 0; r < results.size(); ++r) {
+      const Type& type = program_.type(op.results[r]);
+      Layout own = restricted(layout, type);
+      for (const DimShards& entry : layout.dims) {
+        const bool is_summed = entry.dim == "kv_seq" || (entry.dim == "seq" && type.has("kv_seq")) || type.has(entry.dim);
+        for (const AxisPart& part : entry.parts) {
+          if (!is_summed) own.partial.push_back({part, PartialKind::kSum});
+        }
+      }
+      define(op.results[r], results[r], std::move(own));
+    }
   }
 
   // The partial sums that the op hands through unreduced. Of ops that are linear in all operands together: those that every operand has

@@ -88,6 +88,10 @@ int64_t CostModel::members_within(const Op& op, int64_t chips) const {
 TransferTime CostModel::transfer(const Program& program, const Op& op) const {
   const int64_t ranks = ranks_of(op);
   const double n = static_cast<double>(ranks), sent = bytes_sent(program, op).usual;
+  if (op.def->name == "ring_shift") {
+    // All ranks send at once; the slowest link is that from the last to the first.
+    return send(sent, rank_stride(parse_axis_part(op.attributes.names("axes").front())) * (ranks - 1));
+  }
   const bool rows = sends_rows(op.def->name);
   const bool of_experts = op.def->name == "expert_dispatch" || op.def->name == "expert_return";
   double load = of_experts ? settings_.expert_imbalance : 1;

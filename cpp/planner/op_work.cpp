@@ -49,6 +49,7 @@ BytesSent bytes_sent(const Program& program, const Op& op) {
   // Both ways the rows of this rank's own tokens; the others are room.
   if (name == "expert_dispatch") return {ring_bytes(name, given, ranks), static_cast<double>(given)};
   if (name == "expert_return") return {ring_bytes(name, program.type(op.results[0]).bytes(), ranks), static_cast<double>(given)};
+  if (name == "ring_shift") return both(ranks > 1 ? static_cast<double>(given) : 0);
   return both(ring_bytes(name, given, ranks));
 }
 

@@ -60,10 +60,9 @@ void bind_config(py::module_& m) {
       for (const RuleRow& row : table) texts.push_back(to_string(row));
       return texts;
     };
-    return std::map<std::string, std::vector<std::string>>{{"compute", rows(rules.compute)},
-                                                           {"parameters", rows(rules.parameters)},
-                                                           {"gradients", rows(rules.gradients)},
-                                                           {"optimizer", rows(rules.optimizer)}};
+    return py::dict(py::arg("compute") = rows(rules.compute), py::arg("parameters") = rows(rules.parameters),
+                    py::arg("gradients") = rows(rules.gradients), py::arg("optimizer") = rows(rules.optimizer),
+                    py::arg("context_attention") = to_string(rules.context_attention));
   });
   m.def("parse_model_config",
         [](const std::string& text, const std::string& source) { return model_config_text(parse_model_config(text, source)); });

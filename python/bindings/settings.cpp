@@ -26,14 +26,20 @@ DType reduce_dtype(const std::string& name) {
 
 Mesh make_mesh(const std::map<std::string, int64_t>& axes) { return Mesh({axes.begin(), axes.end()}); }
 
-Rules make_rules(const py::object& rules) {
-  if (rules.is_none()) return default_rules();
+Rules make_rules(const py::object& given) {
+  const py::dict rules = given.is_none() ? py::dict() : py::cast<py::dict>(given);
+  const auto set_attention = [&](Rules made) {
+    if (rules.contains("context_attention"))
+      made.context_attention = parse_context_attention(py::cast<std::string>(rules["context_attention"]));
+    return made;
+  };
+  if (!rules.contains("compute")) return set_attention(default_rules());
   const auto read = [&](const char* table) {
     RuleTable rows;
     for (const auto& row : py::cast<std::vector<std::string>>(rules[table])) rows.push_back(parse_rule(row));
     return rows;
   };
-  return {read("compute"), read("parameters"), read("gradients"), read("optimizer")};
+  return set_attention({read("compute"), read("parameters"), read("gradients"), read("optimizer")});
 }
 
 SessionOptions session_options(const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads) {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -53,28 +53,35 @@ def mesh_axes(mesh: Mesh | Mapping[str, int] | None) -> dict[str, int]:
     return {str(axis): size for axis, size in mesh.items()}
 
 
-def rules(name: str | os.PathLike[str] = "default") -> dict[str, list[str]]:
+def rules(name: str | os.PathLike[str] = "default") -> dict[str, Any]:
     """The four tables of a layout of configs/rules or of a JSON file, to read or to change: `Trainer(..., rules=tables)`.
 
     Raises:
         UserError: as `core_rules`.
     """
-    tables: dict[str, list[str]] = _core.find_rules(os.fspath(name), str(configs_folder() / "rules"))
-    return {table: tables[table] for table in RULE_TABLES}
+    tables: dict[str, Any] = _core.find_rules(os.fspath(name), str(configs_folder() / "rules"))
+    if tables["context_attention"] == "gather":
+        del tables["context_attention"]
+    return tables
 
 
-def core_rules(rules: str | os.PathLike[str] | Mapping[str, Sequence[str]] | None) -> Any:
-    """The four tables of rules, as the core takes them: of a layout of configs/rules, a JSON file or a dict; None: the default ones.
+def core_rules(rules: str | os.PathLike[str] | Mapping[str, Any] | None, context_attention: str | None = None) -> dict[str, Any]:
+    """Rules as the core takes them: of a layout of configs/rules, a JSON file or a dict of the four tables; None: the default ones.
+
+    context_attention: "gather" or "ring"; None: as the rules say, in the same key.
 
     Raises:
-        UserError: a name that is no layout, naming the nearest; a file or dict of another form.
+        UserError: a name that is no layout, naming the nearest; a file or dict of another form; another context_attention.
     """
+    if context_attention not in (None, "gather", "ring"):
+        raise UserError(f"context_attention: expected 'gather' or 'ring', found {context_attention!r}")
+    chosen = {} if context_attention is None else {"context_attention": context_attention}
     if rules is None:
-        return None
+        return chosen
     if isinstance(rules, (str, os.PathLike)):
-        return _core.find_rules(os.fspath(rules), str(configs_folder() / "rules"))
+        return {**_core.find_rules(os.fspath(rules), str(configs_folder() / "rules")), **chosen}
     if not isinstance(rules, Mapping):
         raise UserError(f"rules: expected a name, a path or a dict of the tables {', '.join(RULE_TABLES)}, found {rules!r}")
-    if set(rules) != set(RULE_TABLES):
+    if {*rules} - {"context_attention"} != {*RULE_TABLES}:
         raise UserError(f"rules: expected the tables {', '.join(RULE_TABLES)}, found {', '.join(map(str, rules)) or 'none'}")
-    return {table: list(rows) for table, rows in rules.items()}
+    return {**{table: list(rules[table]) for table in RULE_TABLES}, **core_rules(None, rules.get("context_attention")), **chosen}

@@ -38,7 +38,7 @@ class Trainer:
     trainer = Trainer(model, optimizer=AdamW(lr=3e-4), output="runs/a", save_every=500)
     trainer.fit(data, steps=1000)         # or: metrics = trainer.step(batch)
 
-    mesh: axis -> size (`data`, `fsdp`, `expert`, `tensor`); the ranks are threads of this process, or the processes
+    mesh: axis -> size (`data`, `fsdp`, `expert`, `context`, `tensor`); the ranks are threads of this process, or the processes
         that mpirun started. rules: a layout of
         configs/rules ("ddp", "zero1", "fsdp", "tp_sp", ...), a JSON file or a dict of four tables, or None: `data` is DDP, `fsdp` is
         ZeRO-3, `expert` has the experts, `tensor` has sequence parallelism.
@@ -48,6 +48,8 @@ class Trainer:
         values as they were. clip: largest global norm of the gradient. microbatches = gradient_accumulation: parts of a batch that are
         run one after the other.
     losses: weights of the terms beside the loss per token (balance of experts, multi-token prediction); see Losses.
+    context_attention: with a mesh axis `context`, how attention meets the keys and values of other ranks: "gather" takes all of them
+        before it, "ring" one rank's after the other, so that none holds them all; None: as the rules say ("gather" unless they name it).
     expert_rows_factor: with a mesh axis `expert`, the rows of experts that a rank has room for, as a multiple of their mean. A step that
         needs more is planned again and run again, so it costs time once and changes no result.
     reduce_dtype: what gradients are sent as where ranks add them up ("float32", "bfloat16"). bfloat16 halves those bytes; each sum is
@@ -75,6 +77,7 @@ class Trainer:
         seed: int = 0,
         clip: float | None = None,
         losses: Losses | None = None,
+        context_attention: str | None = None,
         expert_rows_factor: float = 1.5,
         reduce_dtype: str = "float32",
         output: str | os.PathLike[str] | None = None,
@@ -120,9 +123,15 @@ class Trainer:
         self._losses = (losses or Losses()).for_training(model.config)
         self._mtp_depths = (model.config.mtp_layers or 0) if self._losses["mtp"] else 0
         self._ranks = Ranks()
-        self._check_ranks(remat, rules, expert_rows_factor, reduce_dtype, clip)
+        given = {
+            "rules": rules,
+            "context_attention": context_attention,
+            "expert_rows_factor": expert_rows_factor,
+            "reduce_dtype": reduce_dtype,
+        }
+        self._check_ranks({"remat": remat, **given}, clip)
         self._claim = model._claim = object()
-        model._session.rehome(self._dtype, self.mesh, core_rules(rules), threads, expert_rows_factor)
+        model._session.rehome(self._dtype, self.mesh, core_rules(rules, context_attention), threads, expert_rows_factor)
         self._step = _core.TrainStep(
             model._session,
             core_fields(optimizer, clip),
@@ -140,7 +149,7 @@ class Trainer:
         if self.output is not None:
             self._resume(self.output)
 
-    def _check_ranks(self, remat: str, rules: Any, expert_rows_factor: float, reduce_dtype: str, clip: float | None) -> None:
+    def _check_ranks(self, given: Mapping[str, Any], clip: float | None) -> None:
         """UserError unless the processes that mpirun started are those of the mesh, and were all told the same."""
         ranks, size = self._ranks, math.prod(self.mesh.values())
         if ranks.size == 1:
@@ -157,10 +166,7 @@ class Trainer:
             {
                 "version of Meshwright": __version__,
                 "mesh": self.mesh,
-                "rules": rules,
-                "remat": remat,
-                "expert_rows_factor": expert_rows_factor,
-                "reduce_dtype": reduce_dtype,
+                **given,
                 "output": self.output,
                 "save_every": self.save_every,
                 "eval_every": self.eval_every,

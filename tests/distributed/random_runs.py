@@ -45,6 +45,7 @@ class Run:
     optimizer: str
     packed: bool
     seed: int
+    context_attention: str | None = None
 
     def model(self) -> mw.Model:
         return mw.Model(self.base, **self.sizes, seed=self.seed, dtype="float32")
@@ -54,7 +55,9 @@ class Run:
         return mw.Trainer(model, OPTIMIZERS[self.optimizer], clip=1.0, show=False, **more)
 
     def placement(self) -> dict[str, Any]:
-        return dict(mesh=self.mesh, rules=self.rules, remat=self.remat, microbatches=self.microbatches)
+        return dict(
+            mesh=self.mesh, rules=self.rules, remat=self.remat, microbatches=self.microbatches, context_attention=self.context_attention
+        )
 
     def batch(self, seed: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng((self.seed, seed))
@@ -163,6 +166,7 @@ def draw_run(kind: str, seed: int, ranks: int | None = None) -> Run:
         optimizer=str(rng.choice(list(OPTIMIZERS))),
         packed=bool(rng.random() < 0.3),
         seed=seed,
+        context_attention=str(rng.choice(["gather", "ring"])) if size("context") > 1 else None,
     )
 
 

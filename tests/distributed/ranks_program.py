@@ -64,6 +64,7 @@ CASES: dict[int, list[dict[str, Any]]] = {
         dict(mesh={"expert": 2}, model="experts"),
         dict(mesh={"fsdp": 2}, model="mla"),
         dict(mesh={"context": 2}),
+        dict(mesh={"context": 2}, context_attention="ring"),
     ],
     4: [
         dict(mesh={"data": 2, "fsdp": 2}, dtype="bfloat16"),

@@ -18,7 +18,7 @@ CONFIG = dict(
     vocab_size=128,
     max_position_embeddings=64,
 )
-MESHES = [
+MESHES: list[tuple[dict[str, int], str | None]] = [
     ({"data": 4}, "ddp"),
     ({"data": 4}, "zero1"),
     ({"data": 2, "fsdp": 2}, "zero2"),
@@ -28,6 +28,7 @@ MESHES = [
     ({"fsdp": 2, "expert": 2, "tensor": 2}, None),
     ({"data": 2, "context": 2}, None),
     ({"context": 2, "tensor": 4}, None),
+    ({"context": 4}, None),  # as a ring
 ]
 NAMES = ["-".join(f"{axis}{size}" for axis, size in mesh.items()) + (f"-{rules}" if rules else "") for mesh, rules in MESHES]
 
@@ -36,7 +37,15 @@ NAMES = ["-".join(f"{axis}{size}" for axis, size in mesh.items()) + (f"-{rules}"
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("remat", ["none", "minimal", "full", "save_dot_except_mlp", "minimal_offloaded"])
 def test_counted_bytes_and_memory_are_the_planned_ones(mesh, rules, dtype, remat) -> None:
-    settings = dict(mesh=mesh, rules=rules, dtype=dtype, remat=remat, microbatches=2, clip=1.0)
+    settings = dict(
+        mesh=mesh,
+        rules=rules,
+        context_attention="ring" if mesh.get("context", 1) > 2 else None,
+        dtype=dtype,
+        remat=remat,
+        microbatches=2,
+        clip=1.0,
+    )
     model = mw.Model(CONFIG, seed=3)
     trainer = mw.Trainer(model, mw.AdamW(lr=1e-3), show=False, **settings)
     batch = {"input_ids": np.random.default_rng(0).integers(0, CONFIG["vocab_size"], (8, 16))}

@@ -458,7 +458,7 @@ def test_errors_of_specs_and_runs():
 def test_every_op_can_be_called():
     page = (Path(__file__).resolve().parents[2] / "docs" / "ops.md").read_text()
     made_by_passes = re.compile(
-        r"all_|reduce_scatter|shard_|to_host|from_host|elementwise_chain|rope_angles|expert_(counts|dispatch|return)$|dispatched_experts|.*_gradients?$"
+        r"all_|reduce_scatter|shard_|ring_shift|to_host|from_host|elementwise_chain|rope_angles|expert_(counts|dispatch|return)$|dispatched_experts|.*_gradients?$"
     )
     operators = {"neg", "add", "sub", "mul", "div", "pow", "eq", "ne", "lt", "le", "gt", "ge"}
     other_names = {"max": "maximum", "min": "minimum", "gelu_tanh": "gelu", "gelu_erf": "gelu"}

@@ -166,8 +166,15 @@ Kernel make_collective(const OpDef& def, const Signature& signature, const Mesh&
   if (def.name == "all_reduce") return make_all_reduce(signature, group, communicator);
   if (def.name == "all_to_all") return make_all_to_all(signature, group, communicator);
   if (def.name == "shard_slice") return make_shard_slice(signature, group);
+  if (def.name == "ring_shift") {
+    return {.workspace_bytes = 0,
+            .run = [group, bytes = signature.operand(0).bytes(),
+                    &communicator](const KernelRun& r) { communicator.shift(group, 1, r.operands[0], r.results[0], bytes); },
+            .choice = "shift"};
+  }
   if (def.name == "shard_offset") {
-    const auto offset = static_cast<int32_t>(group.index * signature.attributes->integer("size"));
+    const int64_t part = (group.index - signature.attributes->integer_or("behind", 0) + group.size()) % group.size();
+    const auto offset = static_cast<int32_t>(part * signature.attributes->integer("size"));
     return {.workspace_bytes = 0,
             .run = [offset](const KernelRun& r) { std::memcpy(r.results[0], &offset, sizeof offset); },
             .choice = "constant"};

@@ -278,6 +278,16 @@ KEYS = (
     ),
     Key("mesh.tensor", INTEGER, 1, "ranks over which each layer's matrices are split", _PLAN, low=1, changes_result=False),
     Key(
+        "context_attention",
+        TEXT,
+        None,
+        "with mesh.context: keys and values gathered before attention, or one rank's after the other, as a ring; none: as the rules say",
+        _PLAN,
+        choices=("gather", "ring"),
+        optional=True,
+        changes_result=False,
+    ),
+    Key(
         "expert_rows_factor",
         NUMBER,
         1.5,

@@ -21,6 +21,7 @@ def run(config: Config) -> None:
         microbatches=config["microbatches"],
         gradient_accumulation=config["gradient_accumulation"],
         losses=make_losses(config),
+        context_attention=config["context_attention"],
         expert_rows_factor=config["expert_rows_factor"],
         reduce_dtype=config["reduce_dtype"],
         hardware=config["hardware"],

@@ -38,6 +38,7 @@ def run(config: Config) -> None:
         seed=config["seed"],
         clip=config["clip"],
         losses=make_losses(config),
+        context_attention=config["context_attention"],
         expert_rows_factor=config["expert_rows_factor"],
         reduce_dtype=config["reduce_dtype"],
         output=output,

@@ -59,7 +59,7 @@ struct Problem {
             .v = v.data(),
             .scale = 0.3f,
             .causal = t.causal,
-            .offset = t.offset,
+            .queries = {.offset = t.offset},
             .window = t.window,
             .q_segments = t.segments ? q_segments.data() : nullptr,
             .kv_segments = t.segments ? kv_segments.data() : nullptr,

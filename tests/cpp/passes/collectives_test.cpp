@@ -74,6 +74,17 @@ TEST(collectives, context_moves_keys_and_values) {
     EXPECT(!is_activation(line) || line.operand.has("kv_heads") == !line.operand.has("q_per_kv"));
 }
 
+// As a ring: keys, values and segments go n - 1 steps forward; back, keys and values as many, and their gradients n (segments went for the
+// layer above). Nothing is gathered.
+TEST(collectives, a_ring_of_keys_and_values) {
+  Rules rules = default_rules();
+  rules.context_attention = ContextAttention::kRing;
+  const Plan plan = plan_on({{"context", 4}}, {}, rules);
+  EXPECT_EQ(count(plan, "forward", "ring_shift", "layers.0.attention.context", true), 9);
+  EXPECT_EQ(count(plan, "backward", "ring_shift", "layers.0.attention.context", true), 14);
+  for (const char* op : {"all_gather", "reduce_scatter"}) EXPECT_EQ(count(plan, "", op, "layers.0.attention", true), 0);
+}
+
 // x is gathered once for query, key and value and once for gate and up; out and down leave a partial sum that the residual add scatters.
 TEST(collectives, tensor_parallel_layer) {
   const Plan plan = plan_on({{"tensor", 2}}, {.model = {.num_layers = 3}});

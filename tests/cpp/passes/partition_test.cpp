@@ -53,6 +53,16 @@ TEST(partition, context) {
   for (const char* name : {"cp", "4d"}) check({{"fsdp", 2}, {"context", 2}}, kPlain, "plain", find_rules(name, "configs/rules"));
 }
 
+TEST(partition, context_as_a_ring) {
+  Rules rules = default_rules();
+  rules.context_attention = ContextAttention::kRing;
+  for (const Axes& axes :
+       {Axes{{"context", 2}}, Axes{{"context", 4}}, Axes{{"fsdp", 2}, {"context", 2}, {"tensor", 2}}, Axes{{"context", 2}, {"tensor", 4}}})
+    check(axes, kPlain, "plain", rules);
+  check({{"context", 4}, {"tensor", 2}}, kThree, "three", rules);
+  check({{"context", 4}}, {.model = {.num_layers = 1, .biases = true, .window = 3}}, "biased", rules);
+}
+
 TEST(partition, a_sequence_that_zigzag_does_not_cut) {
   const auto on_mesh = [](const Axes& axes, const Rules& rules) {
     PlanOptions options;

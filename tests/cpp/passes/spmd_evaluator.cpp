@@ -79,6 +79,7 @@ HostArray collective_result(const Op& op, const std::vector<HostArray>& operands
     MW_CHECK(axes.size() == 1 || std::none_of(axes.begin(), axes.end(), over), "zigzag order among other axes");
     return over(axes.at(0));
   };
+  if (name == "ring_shift") return operands[static_cast<size_t>((index + parts - 1) % parts)];
   if (name == "all_reduce") return reduced(operands, op.attributes.text("kind") == "max");
   if (name != "all_to_all") {
     const std::string& dim = op.attributes.text("dim");
@@ -323,7 +324,8 @@ void SpmdEvaluator::run_collective(const Program& program, const Op& op) {
     MW_CHECK(group.size() == op.attributes.integer("parts"), program.describe(op), " says ", op.attributes.integer("parts"),
              " parts; the group has ", group.size());
     if (op.def->name == "shard_offset") {
-      results.push_back({program.type(op.results[0]), {static_cast<double>(group.index * op.attributes.integer("size"))}});
+      const int64_t part = (group.index + group.size() - op.attributes.integer_or("behind", 0)) % group.size();
+      results.push_back({program.type(op.results[0]), {static_cast<double>(part * op.attributes.integer("size"))}});
       continue;
     }
     Operands operands;

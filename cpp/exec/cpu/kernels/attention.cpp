@@ -97,9 +97,9 @@ struct Geometry {
       clear_lane(q, n);
       if (n >= q.count) continue;
       if (a.has_sinks) q.sink[n] = sink_of(a.sinks, a.sinks_type, head * a.q_per_kv + g);
-      const int64_t index = i + (a.second_run > 0 && i >= a.second_run ? a.second_offset : a.offset);
-      q.limit[n] = key_number(a.causal ? std::min(index, a.kv_seq - 1) : a.kv_seq - 1);
-      q.lower[n] = key_number(a.window > 0 ? index - a.window : -1);
+      const int64_t index = a.queries(i);
+      q.limit[n] = key_number(a.causal ? std::min(a.keys.last_up_to(index), a.kv_seq - 1) : a.kv_seq - 1);
+      q.lower[n] = key_number(a.window > 0 ? a.keys.last_up_to(index - a.window) : -1);
       if (a.q_segments != nullptr) q.segment[n] = a.q_segments[batch * a.seq + i];
       q.q[n] = at(a.q, ((batch * a.seq + i) * q_token + (head * a.q_per_kv + g) * a.head_dim) * element);
       add(n, query_row(batch, i, head, g));

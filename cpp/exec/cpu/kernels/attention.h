@@ -1,7 +1,7 @@
 // Scaled dot-product attention without a seq x seq tensor; q heads share kv heads in groups (GQA, MQA).
 //   out[b, i, h, g] = sum_j softmax_j(scale * q[b, i, h, g] . k[b, j, h]) v[b, j, h]       over the j that i may see
-// Query i has the index x = i + offset, or i + second_offset from the query `second_run` on. It sees key j if, where asked for, j <= x
-// (causal), j > x - window (window > 0; it works without causal too) and their segment ids are equal. A query that sees nothing has out 0
+// Query i has the index x = queries(i), key j the index y = keys(j). It sees the key if, where asked for, y <= x (causal), y > x - window
+// (window > 0; it works without causal too) and their segment ids are equal. A query that sees nothing has out 0
 // and lse -1e30. softcap c > 0: a score s becomes c tanh(s / c), before the mask. sinks: one more logit per query head, without a value;
 // lse holds it.
 //
@@ -13,6 +13,7 @@
 // Scores are formed transposed, queries on the lanes: maxima and sums run down the keys, and nothing is reduced across a vector. The
 // backward forms the probabilities again from lse. Results do not depend on the number of threads.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 #include "base/dtype.h"
@@ -20,6 +21,18 @@
 #include "exec/cpu/isa.h"
 
 namespace mw {
+
+// The index of row i in the whole, where the rows are one stretch of it, or two of which the second begins behind the first.
+struct RowIndex {
+  int64_t offset = 0;
+  int64_t second_run = 0, second_offset = 0;  // from row `second_run` on; 0: there is one run
+  int64_t operator()(int64_t i) const { return i + (second_run > 0 && i >= second_run ? second_offset : offset); }
+  // The last row whose index is at most x; below 0 when there is none, and perhaps beyond the rows.
+  int64_t last_up_to(int64_t x) const {
+    if (second_run == 0) return x - offset;
+    return x >= second_run + second_offset ? x - second_offset : std::min(x - offset, second_run - 1);
+  }
+};
 
 struct Attention {
   int64_t batch, seq, kv_seq, kv_heads, q_per_kv, head_dim, value_dim;
@@ -30,8 +43,7 @@ struct Attention {
   int64_t q_token = 0, k_token = 0, v_token = 0;  // elements from token to token; 0: dense
   float scale = 1.0f;
   bool causal = false;
-  int64_t offset = 0;
-  int64_t second_run = 0, second_offset = 0;  // 0: there is one run
+  RowIndex queries{}, keys{};
   int64_t window = 0;
   const int32_t* q_segments = nullptr;   // [batch, seq]; both or none
   const int32_t* kv_segments = nullptr;  // [batch, kv_seq]

@@ -39,16 +39,23 @@ Attention attention_of(const Signature& s, const OptionalOperands& optional) {
           .sinks_type = optional.sinks > 0 ? s.operand(optional.sinks).dtype : DType::kF32};
 }
 
+RowIndex row_index(const KernelRun& r, size_t first, size_t count, int64_t rows) {
+  RowIndex index;
+  if (count > 0) index.offset = *integers(r.operands[first]);
+  if (count > 1) {
+    index.second_run = rows / 2;
+    index.second_offset = *integers(r.operands[first + 1]) - index.second_run;
+  }
+  return index;
+}
+
 Attention bound(Attention a, const KernelRun& r, const OptionalOperands& optional) {
   a.q = r.operands[0], a.k = r.operands[1], a.v = r.operands[2];
   if (optional.segments > 0)
     a.q_segments = integers(r.operands[optional.segments]), a.kv_segments = integers(r.operands[optional.segments + 1]);
   if (optional.sinks > 0) a.sinks = r.operands[optional.sinks];
-  if (optional.num_starts > 0) a.offset = *integers(r.operands[optional.starts]);
-  if (optional.num_starts > 1) {
-    a.second_run = a.seq / 2;
-    a.second_offset = *integers(r.operands[optional.starts + 1]) - a.second_run;
-  }
+  a.queries = row_index(r, optional.starts, optional.num_starts, a.seq);
+  a.keys = row_index(r, optional.key_starts, optional.num_key_starts, a.kv_seq);
   return a;
 }
 

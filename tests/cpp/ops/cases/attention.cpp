@@ -22,6 +22,13 @@ Attributes starting(Attributes attributes, int halves) {
   return attributes;
 }
 
+// One step of a ring: queries and keys of two ranks, each in two halves.
+Attributes meeting(Attributes attributes) {
+  attributes.set("offsets", std::vector<std::string>{"seq", "seq", "kv_seq", "kv_seq"});
+  attributes.set("ring_parts", int64_t{3});
+  return attributes;
+}
+
 }  // namespace
 
 // Every case is also the forward half of a gradient check: out and lse get upstream gradients unless `upstream` says otherwise.
@@ -73,6 +80,10 @@ const OpCases kAttention("attention", {
                                                    exactly("i32[batch=2, seq=6]", {1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1}), exactly("i32[batch=2, kv_seq=12]", {1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}), normal("f32[kv_heads=1, q_per_kv=2]"),
                                                    exactly("i32[]", {1}), exactly("i32[]", {9})},
      .attributes = starting(with({.scale = 0.5, .softcap = 3, .sinks = true}), 2), .results = {"f32[batch=2, seq=6, kv_heads=1, q_per_kv=2, value_dim=3]", "f32[batch=2, seq=6, kv_heads=1, q_per_kv=2]"}, .other_dtypes = false},
+    {.name = "other_keys_of_a_ring", .operands = {normal("f32[batch=2, seq=6, kv_heads=1, q_per_kv=2, head_dim=4]"), normal("f32[batch=2, kv_seq=6, kv_heads=1, head_dim=4]"), normal("f32[batch=2, kv_seq=6, kv_heads=1, head_dim=4]"), exactly("i32[]", {3}), exactly("i32[]", {12}), exactly("i32[]", {0}), exactly("i32[]", {15})},
+     .attributes = meeting(masked(true, 0)), .results = {"f32[batch=2, seq=6, kv_heads=1, q_per_kv=2, head_dim=4]", "f32[batch=2, seq=6, kv_heads=1, q_per_kv=2]"}, .other_dtypes = false},
+    {.name = "keys_of_a_ring_out_of_the_window", .operands = {normal("f32[batch=1, seq=6, kv_heads=1, q_per_kv=1, head_dim=4]"), normal("f32[batch=1, kv_seq=6, kv_heads=1, head_dim=4]"), normal("f32[batch=1, kv_seq=6, kv_heads=1, head_dim=4]"), exactly("i32[]", {0}), exactly("i32[]", {15}), exactly("i32[]", {6}), exactly("i32[]", {9})},
+     .attributes = meeting(masked(true, 5)), .results = {"f32[batch=1, seq=6, kv_heads=1, q_per_kv=1, head_dim=4]", "f32[batch=1, seq=6, kv_heads=1, q_per_kv=1]"}, .upstream = {0}, .other_dtypes = false},
     {.name = "bf16", .operands = {normal("bf16[batch=2, seq=4, kv_heads=2, q_per_kv=2, head_dim=4]"), normal("bf16[batch=2, kv_seq=4, kv_heads=2, head_dim=4]"), normal("bf16[batch=2, kv_seq=4, kv_heads=2, head_dim=4]")},
      .attributes = masked(true, 0), .results = {"bf16[batch=2, seq=4, kv_heads=2, q_per_kv=2, head_dim=4]", "f32[batch=2, seq=4, kv_heads=2, q_per_kv=2]"}, .other_dtypes = false},
 });
@@ -94,8 +105,8 @@ const OpErrors kAttentionErrors("attention", {
     {{"f32[batch=1, seq=4, kv_heads=1, q_per_kv=1, head_dim=4]", "f32[batch=1, kv_seq=4, kv_heads=1, head_dim=4]", "f32[batch=1, kv_seq=4, kv_heads=1, head_dim=4]"}, with({.softcap = -1}), "softcap is -1.000000; expected 0 (none) or a positive number"},
     {{"f32[batch=1, seq=4, kv_heads=1, q_per_kv=1, head_dim=4]", "f32[batch=1, kv_seq=4, kv_heads=1, head_dim=4]", "f32[batch=1, kv_seq=4, kv_heads=1, head_dim=4]"}, with({.window = 2, .chunk = 2}), "expected one of them: a layer is windowed or chunked"},
     {{"f32[batch=1, seq=4, kv_heads=1, q_per_kv=1, head_dim=4]", "f32[batch=1, kv_seq=4, kv_heads=1, head_dim=4]", "f32[batch=1, kv_seq=4, kv_heads=1, head_dim=4]"}, with({.chunk = -2}), "chunk is -2; expected 0 (none)"},
-    {{"f32[batch=1, seq=3, kv_heads=1, q_per_kv=1, head_dim=4]", "f32[batch=1, kv_seq=6, kv_heads=1, head_dim=4]", "f32[batch=1, kv_seq=6, kv_heads=1, head_dim=4]", "i32[]", "i32[]"}, starting(masked(true, 0), 2), "expected a shard of queries with one start, or two halves with one each"},
-    {{"f32[batch=1, seq=8, kv_heads=1, q_per_kv=1, head_dim=4]", "f32[batch=1, kv_seq=6, kv_heads=1, head_dim=4]", "f32[batch=1, kv_seq=6, kv_heads=1, head_dim=4]", "i32[]"}, starting(masked(true, 0), 1), "expected a shard of queries with one start"},
+    {{"f32[batch=1, seq=3, kv_heads=1, q_per_kv=1, head_dim=4]", "f32[batch=1, kv_seq=6, kv_heads=1, head_dim=4]", "f32[batch=1, kv_seq=6, kv_heads=1, head_dim=4]", "i32[]", "i32[]"}, starting(masked(true, 0), 2), "expected a shard with one start, or two halves with one each"},
+    {{"f32[batch=1, seq=8, kv_heads=1, q_per_kv=1, head_dim=4]", "f32[batch=1, kv_seq=6, kv_heads=1, head_dim=4]", "f32[batch=1, kv_seq=6, kv_heads=1, head_dim=4]", "i32[]"}, starting(masked(true, 0), 1), "expected a shard with one start"},
     {{"f32[batch=1, seq=4, kv_heads=1, q_per_kv=1, head_dim=4]", "f32[batch=1, kv_seq=4, kv_heads=1, head_dim=4]", "f32[batch=1, kv_seq=4, kv_heads=1, head_dim=4]"}, with({.window = 2, .ring = true}), "ring and value_prefix are attributes of cached_attention"},
 });
 
@@ -119,6 +130,10 @@ const OpCases kAttentionGradient("attention_gradient", {
                                                    normal("f32[batch=1, seq=4, kv_heads=2, q_per_kv=2, head_dim=4]"), positive("f32[batch=1, seq=4, kv_heads=2, q_per_kv=2]"), normal("f32[batch=1, seq=4, kv_heads=2, q_per_kv=2, head_dim=4]"),
                                                    normal("f32[batch=1, seq=4, kv_heads=2, q_per_kv=2]"), exactly("i32[]", {2}), exactly("i32[]", {4})},
      .attributes = starting(gradient_with({.scale = 0.5, .window = 5}, true), 2), .results = {"f32[batch=1, seq=4, kv_heads=2, q_per_kv=2, head_dim=4]", "f32[batch=1, kv_seq=8, kv_heads=2, head_dim=4]", "f32[batch=1, kv_seq=8, kv_heads=2, head_dim=4]"}, .other_dtypes = false},
+    {.name = "other_keys_of_a_ring", .operands = {normal("f32[batch=1, seq=4, kv_heads=2, q_per_kv=2, head_dim=4]"), normal("f32[batch=1, kv_seq=4, kv_heads=2, head_dim=4]"), normal("f32[batch=1, kv_seq=4, kv_heads=2, head_dim=4]"),
+                                                  normal("f32[batch=1, seq=4, kv_heads=2, q_per_kv=2, head_dim=4]"), positive("f32[batch=1, seq=4, kv_heads=2, q_per_kv=2]"), normal("f32[batch=1, seq=4, kv_heads=2, q_per_kv=2, head_dim=4]"),
+                                                  exactly("i32[]", {2}), exactly("i32[]", {8}), exactly("i32[]", {0}), exactly("i32[]", {10})},
+     .attributes = meeting(masked(true, 4)), .results = {"f32[batch=1, seq=4, kv_heads=2, q_per_kv=2, head_dim=4]", "f32[batch=1, kv_seq=4, kv_heads=2, head_dim=4]", "f32[batch=1, kv_seq=4, kv_heads=2, head_dim=4]"}, .other_dtypes = false},
     {.name = "bf16_cross", .operands = {normal("bf16[batch=2, seq=3, kv_heads=1, q_per_kv=2, head_dim=2]"), normal("bf16[batch=2, kv_seq=5, kv_heads=1, head_dim=2]"), normal("bf16[batch=2, kv_seq=5, kv_heads=1, head_dim=2]"),
                                         normal("bf16[batch=2, seq=3, kv_heads=1, q_per_kv=2, head_dim=2]"), positive("f32[batch=2, seq=3, kv_heads=1, q_per_kv=2]"), normal("bf16[batch=2, seq=3, kv_heads=1, q_per_kv=2, head_dim=2]")},
      .attributes = masked(false, 0), .results = {"bf16[batch=2, seq=3, kv_heads=1, q_per_kv=2, head_dim=2]", "bf16[batch=2, kv_seq=5, kv_heads=1, head_dim=2]", "bf16[batch=2, kv_seq=5, kv_heads=1, head_dim=2]"}, .other_dtypes = false},
