@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from meshwright import _core
@@ -91,6 +92,8 @@ class PlanReport:
     estimate: with `hardware`, the `Estimate` of the step's time; step_seconds, mfu, tokens_per_second are its own. None without.
     memory_over_time: with `hardware`, per piece samples of the bytes alive in scratch and carried values, and what fills scratch most.
     stages: with `hardware`, one row per group of stages that are alike: first, count, layers, microbatches_in_flight, memory, seconds.
+    advice: where it does not fit, up to three changes that would make it fit, each planned: `change` (arguments of `plan`), `text`,
+        `peak_bytes`, `step_seconds`, `chips`. Those that need no more chips come first.
     fits: whether peak_bytes fits into the memory of a chip, into `memory` bytes per rank, or all ranks together into this machine.
     warnings: what a user should know before running it.
     """
@@ -102,8 +105,12 @@ class PlanReport:
         memory_limit: int | None,
         warnings: Sequence[str],
         hardware: _core.Hardware | None = None,
+        advise: Callable[[PlanReport], list[dict[str, Any]]] | None = None,
     ) -> None:
+        """advise: finds what `advice` gives out."""
         self._spec = spec
+        self._advise = advise
+        self.memory_given = memory_limit is not None
         self._hardware = hardware
         self.settings = settings
         if hardware is None:
@@ -170,11 +177,15 @@ class PlanReport:
         """Predicted, of all chips; None without hardware."""
         return self.estimate.tokens_per_second if self.estimate else None
 
+    @cached_property
+    def advice(self) -> list[dict[str, Any]]:
+        return [] if self.fits or self._advise is None else self._advise(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Everything but the programs."""
         names = (
             "settings num_ranks num_parameters fits peak_bytes needed_bytes host_bytes available_bytes memory activations expert_rows "
-            "model_flops executed_flops traffic collectives warnings"
+            "model_flops executed_flops traffic collectives warnings advice"
         )
         facts = {name: getattr(self, name) for name in names.split()}
         if self.estimate:
@@ -217,7 +228,7 @@ class PlanReport:
         if self.needed_bytes > self.peak_bytes:
             lines.append(f"  {'gathered ahead':<16} {_size(self.needed_bytes - self.peak_bytes):>12}")
         lines += [
-            f"  {'peak':<16} {_size(self.needed_bytes):>12}  {fits} {_size(self.available_bytes)}",
+            f"  {'peak':<16} {_size(self.needed_bytes):>12}  {fits} {_size(self.available_bytes)}{self._over()}",
             *([f"  {'on the host':<16} {_size(self.host_bytes):>12}"] if self.host_bytes else []),
             "",
             "FLOPs of one step, all ranks",
@@ -238,7 +249,14 @@ class PlanReport:
         if self.traffic:
             lines += ["", "collectives of one step, sent by one rank"]
             lines += [f"  {t['collective']:<16} {t['axes']:<16} {t['calls']:>6} calls {_size(t['bytes']):>12}" for t in self.traffic]
-        return "\n".join([*lines, *(f"warning: {warning}" for warning in self.warnings)])
+        lines += [f"warning: {warning}" for warning in self.warnings]
+        if self.advice:
+            lines += ["", "changes that would make it fit, each planned"]
+            lines += [f"  {a['text']:<40} peak {_size(a['peak_bytes']):>10}{_step_text(a['step_seconds'])}" for a in self.advice]
+        return "\n".join(lines)
+
+    def _over(self) -> str:
+        return "" if self.fits else f", {_size(self.needed_bytes - self.available_bytes)} too much"
 
     def __repr__(self) -> str:
         return f"PlanReport({self.settings['model']!r}, peak {_size(self.needed_bytes)}, {'fits' if self.fits else 'does not fit'})"
@@ -248,6 +266,10 @@ def _size(count: float) -> str:
     from meshwright.cli.table import size_text
 
     return size_text(int(count))
+
+
+def _step_text(seconds: float | None) -> str:
+    return "" if seconds is None else f"  step {_seconds(seconds)}"
 
 
 def _seconds(seconds: float) -> str:

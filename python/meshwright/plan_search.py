@@ -11,12 +11,15 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from meshwright._core import UserError, machine_facts
 
 if TYPE_CHECKING:
     from meshwright.plan_report import PlanReport
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 AXES = ("data", "stage", "fsdp", "expert", "context", "tensor")
 FEWEST_TOKENS = 4096
@@ -155,17 +158,19 @@ class Judge:
         self.period = math.lcm(len(kinds), moe.get("moe_layer_step") or 1)
         self.first = moe.get("first_dense_layers") or 0
 
-    def judge(self, mesh: dict[str, int], microbatches: int, remat: str) -> Judged | None:
-        """None: an axis does not divide what it splits, or the rules have no row for it."""
+    def judge(self, mesh: dict[str, int], microbatches: int, remat: str, **more: Any) -> Judged | None:
+        """None: an axis does not divide what it splits, or the rules have no row for it. more: other arguments of `plan`."""
         q = self.question
         stages, layers = mesh.get("stage", 1), q.fields["num_layers"]
         each = math.ceil(layers / stages)
         few = self.period * math.ceil((self.first + 1) / self.period)
-        more = few + self.period
+        many = few + self.period
         try:
-            if each <= more:
-                return judged(q.with_mesh(mesh, microbatches, remat))
-            small, large = (q.with_mesh(mesh, microbatches, remat, model={**q.fields, "num_layers": n * stages}) for n in (few, more))
+            if each <= few + many:  # no dearer than the two
+                return judged(q.with_mesh(mesh, microbatches, remat, **more))
+            small, large = (
+                q.with_mesh(mesh, microbatches, remat, model={**q.fields, "num_layers": n * stages}, **more) for n in (few, many)
+            )
         except UserError:
             return None
         times = (each - few) / self.period
@@ -193,8 +198,7 @@ class Judge:
         """The best of each, those that do not work left out; side by side on all processors."""
         if not candidates:
             return []
-        with ThreadPoolExecutor(machine_facts()["usable_processors"]) as pool:
-            return [one for one in pool.map(lambda mesh: self.best(mesh, limit), candidates) if one]
+        return [one for one in side_by_side(lambda mesh: self.best(mesh, limit), candidates) if one]
 
     def _with_stages(self, mesh: dict[str, int], remat: str, counts: Sequence[int]) -> list[Judged]:
         return [one for count in counts if (one := self.judge(mesh, count, remat))]
@@ -215,6 +219,12 @@ class Judge:
             else:
                 low = (low + high) // 2
         return [last]
+
+
+def side_by_side(work: Callable[[In], Out], inputs: Sequence[In]) -> list[Out]:
+    """`work` of each, in order; the core plans without Python's lock."""
+    with ThreadPoolExecutor(machine_facts()["usable_processors"]) as pool:
+        return list(pool.map(work, inputs))
 
 
 def _bytes_of_stages(report: PlanReport) -> list[float]:

@@ -14,6 +14,7 @@ from meshwright.hardware import find_hardware
 from meshwright.losses import Losses
 from meshwright.mesh import Mesh, core_rules, mesh_axes
 from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
+from meshwright.plan_advice import find_advice
 from meshwright.plan_report import PlanReport
 from meshwright.plan_search import AXES, MeshSweep, Question, choose
 
@@ -137,11 +138,16 @@ def plan(
             "pipeline": pipeline,
             "interleave": interleave,
         }
+
+    def advise(report: PlanReport) -> list[dict[str, Any]]:
+        same = {**asked, "mesh": axes, "seq": seq, "batch": batch, "chips": None}
+        return find_advice(report, lambda model=model, **changes: plan(model, **{**same, **changes}), json.loads(text))
+
     if remat == "auto":
         return _least_recompute(
-            lambda policy: PlanReport(spec_with(policy), {**settings, "remat": policy, "remat_asked": "auto"}, memory, warnings, on)
+            lambda policy: PlanReport(spec_with(policy), {**settings, "remat": policy, "remat_asked": "auto"}, memory, warnings, on, advise)
         )
-    return PlanReport(spec, settings, memory, warnings, on)
+    return PlanReport(spec, settings, memory, warnings, on, advise)
 
 
 def sweep(model: Any, chips: int, *, mesh: Mesh | Mapping[str, int] | None = None, **settings: Any) -> MeshSweep:
