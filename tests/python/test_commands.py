@@ -35,7 +35,7 @@ def surface(monkeypatch):
         TokenDataset=Recording(SimpleNamespace(vocab_size=4096, tokenizer="its tokenizer")),
         Generator=Recording(SimpleNamespace(generate=Recording([" one", " two"]))),
         prepare=Recording(None),
-        plan=Recording(SimpleNamespace(table=lambda: "a table", to_json=lambda: {"fits": True}, explain=lambda after: f"after {after}")),
+        plan=Recording(SimpleNamespace(table=lambda: "a table", to_json=lambda: '{"fits": true}', explain=lambda after: f"after {after}")),
         doctor=Recording({"isa": "avx2", "warnings": ["huge pages are off"]}),
         bench=Recording({"seconds": 0.5, "kernel": "dot_avx2"}),
     )
