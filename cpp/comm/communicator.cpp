@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
+#include <utility>
 
 #include "base/error.h"
 
@@ -11,6 +12,22 @@ namespace {
 
 void copy_bytes(const void* in, void* out, int64_t bytes) {
   if (in != out) std::memcpy(out, in, static_cast<size_t>(bytes));
+}
+
+// All of it, later.
+template <typename Call>
+class Postponed : public Transfer {
+ public:
+  explicit Postponed(Call call) : call_(std::move(call)) {}
+  void finish() override { call_(); }
+
+ private:
+  Call call_;
+};
+
+template <typename Call>
+std::unique_ptr<Transfer> postpone(Call call) {
+  return std::make_unique<Postponed<Call>>(std::move(call));
 }
 
 }  // namespace
@@ -58,6 +75,19 @@ Group everyone(const Communicator& comm) {
   std::iota(group.ranks.begin(), group.ranks.end(), int64_t{0});
   group.index = comm.rank();
   return group;
+}
+
+std::unique_ptr<Transfer> Communicator::start_all_reduce(const Group& group, DType dtype, ReduceKind kind, const void* in, void* out,
+                                                         int64_t count) {
+  return postpone([=, this] { all_reduce(group, dtype, kind, in, out, count); });
+}
+
+std::unique_ptr<Transfer> Communicator::start_all_gather(const Group& group, const void* in, void* out, int64_t bytes) {
+  return postpone([=, this] { all_gather(group, in, out, bytes); });
+}
+
+std::unique_ptr<Transfer> Communicator::start_reduce_scatter(const Group& group, DType dtype, const void* in, void* out, int64_t count) {
+  return postpone([=, this] { reduce_scatter(group, dtype, in, out, count); });
 }
 
 void SingleRank::all_reduce(const Group&, DType dtype, ReduceKind, const void* in, void* out, int64_t count) {

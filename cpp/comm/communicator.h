@@ -4,6 +4,7 @@
 //   comm.all_reduce(group, DType::kF32, ReduceKind::kSum, in, out, count);
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,13 @@ Group make_group(const Mesh& mesh, int64_t rank, const std::vector<GroupPart>& p
 
 enum class ReduceKind : uint8_t { kSum, kMax };
 
+// A collective that was started.
+class Transfer {
+ public:
+  virtual ~Transfer() = default;
+  virtual void finish() = 0;  // returns when it is done; once
+};
+
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -53,6 +61,13 @@ class Communicator {
   // once.
   virtual void send(int64_t to, int64_t tag, const void* data, int64_t bytes) = 0;
   virtual void receive(int64_t from, int64_t tag, void* data, int64_t bytes) = 0;
+
+  // The same three without waiting. Buffers stay as they are until `finish`; in between, any other call may be made. All members of a group
+  // start and finish their calls in one order. Here, and for ranks that are threads, everything happens in `finish`.
+  virtual std::unique_ptr<Transfer> start_all_reduce(const Group& group, DType dtype, ReduceKind kind, const void* in, void* out,
+                                                     int64_t count);
+  virtual std::unique_ptr<Transfer> start_all_gather(const Group& group, const void* in, void* out, int64_t bytes);
+  virtual std::unique_ptr<Transfer> start_reduce_scatter(const Group& group, DType dtype, const void* in, void* out, int64_t count);
   // Called often while computing, where messages need it to move on.
   virtual void progress() {}
 };

@@ -5,11 +5,15 @@ namespace {
 
 double to_others(const Group& group, int64_t bytes) { return static_cast<double>(group.size() - 1) * static_cast<double>(bytes); }
 
+// Scattered, then gathered: twice a share of the whole to each other member.
+double of_all_reduce(const Group& group, DType dtype, int64_t count) {
+  return 2 * to_others(group, count * dtype_bytes(dtype)) / static_cast<double>(group.size());
+}
+
 }  // namespace
 
-// Scattered, then gathered: twice a share of the whole to each other member.
 void CountedCommunicator::all_reduce(const Group& group, DType dtype, ReduceKind kind, const void* in, void* out, int64_t count) {
-  bytes_sent_ += 2 * to_others(group, count * dtype_bytes(dtype)) / static_cast<double>(group.size());
+  bytes_sent_ += of_all_reduce(group, dtype, count);
   inner_.all_reduce(group, dtype, kind, in, out, count);
 }
 
@@ -21,6 +25,23 @@ void CountedCommunicator::all_gather(const Group& group, const void* in, void* o
 void CountedCommunicator::reduce_scatter(const Group& group, DType dtype, const void* in, void* out, int64_t count) {
   bytes_sent_ += to_others(group, count * dtype_bytes(dtype));
   inner_.reduce_scatter(group, dtype, in, out, count);
+}
+
+std::unique_ptr<Transfer> CountedCommunicator::start_all_reduce(const Group& group, DType dtype, ReduceKind kind, const void* in, void* out,
+                                                                int64_t count) {
+  bytes_sent_ += of_all_reduce(group, dtype, count);
+  return inner_.start_all_reduce(group, dtype, kind, in, out, count);
+}
+
+std::unique_ptr<Transfer> CountedCommunicator::start_all_gather(const Group& group, const void* in, void* out, int64_t bytes) {
+  bytes_sent_ += to_others(group, bytes);
+  return inner_.start_all_gather(group, in, out, bytes);
+}
+
+std::unique_ptr<Transfer> CountedCommunicator::start_reduce_scatter(const Group& group, DType dtype, const void* in, void* out,
+                                                                    int64_t count) {
+  bytes_sent_ += to_others(group, count * dtype_bytes(dtype));
+  return inner_.start_reduce_scatter(group, dtype, in, out, count);
 }
 
 void CountedCommunicator::all_to_all(const Group& group, const void* in, void* out, int64_t bytes) {

@@ -21,6 +21,11 @@ class CountedCommunicator : public Communicator {
   void shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) override;
   void send(int64_t to, int64_t tag, const void* data, int64_t bytes) override;
   void receive(int64_t from, int64_t tag, void* data, int64_t bytes) override { inner_.receive(from, tag, data, bytes); }
+  // Counted when they start.
+  std::unique_ptr<Transfer> start_all_reduce(const Group& group, DType dtype, ReduceKind kind, const void* in, void* out,
+                                             int64_t count) override;
+  std::unique_ptr<Transfer> start_all_gather(const Group& group, const void* in, void* out, int64_t bytes) override;
+  std::unique_ptr<Transfer> start_reduce_scatter(const Group& group, DType dtype, const void* in, void* out, int64_t count) override;
   void progress() override { inner_.progress(); }
 
  private:

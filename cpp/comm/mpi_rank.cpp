@@ -8,17 +8,15 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "comm/combine.h"
+#include "comm/mpi_transfer.h"
 
 namespace mw {
 namespace {
 
 constexpr int kTag = 1;
-constexpr int kGoodbye = (1 << 30) + 1;               // the tag above those of letters
-constexpr int64_t kMessageBytes = int64_t{1} << 30;   // MPI counts in 32 bits
-constexpr int64_t kSmallBytes = int64_t{16} << 10;    // up to here everyone gets everything: one exchange instead of two
-constexpr int64_t kPiecesBytes = int64_t{512} << 10;  // of the others' pieces of a sum that are received at a time: they stay in the cache
-constexpr int64_t kElementsPerBlock = 16;             // where blocks of a sum begin
+constexpr int kGoodbye = (1 << 30) + 1;              // the tag above those of letters
+constexpr int64_t kMessageBytes = int64_t{1} << 30;  // MPI counts in 32 bits
+constexpr int64_t kSmallBytes = int64_t{16} << 10;   // up to here everyone gets everything: one exchange instead of two
 
 std::byte* at(void* data, int64_t bytes) { return static_cast<std::byte*>(data) + bytes; }
 const std::byte* at(const void* data, int64_t bytes) { return static_cast<const std::byte*>(data) + bytes; }
@@ -45,9 +43,11 @@ void MpiRank::check(int status, const char* call) const {
   throw InternalError(concat_text("rank ", rank(), ": ", call, " failed: ", text.data()));
 }
 
-MpiLibrary::Comm MpiRank::comm_of(const Group& group) {
-  const auto found = comms_.find(group.ranks);
-  if (found != comms_.end()) return found->second;
+MpiLibrary::Comm MpiRank::comm_of(const Group& group) { return channel_of(group).comm; }
+
+MpiRank::Channel& MpiRank::channel_of(const Group& group) {
+  const auto found = channels_.find(group.ranks);
+  if (found != channels_.end()) return found->second;
   const std::vector<int> ranks(group.ranks.begin(), group.ranks.end());
   MpiLibrary::Group all = nullptr, members = nullptr;
   MpiLibrary::Comm comm = nullptr;
@@ -57,7 +57,7 @@ MpiLibrary::Comm MpiRank::comm_of(const Group& group) {
   check(mpi_.comm_set_errhandler(comm, mpi_.errors_return), "MPI_Comm_set_errhandler");
   mpi_.group_free(&members);
   mpi_.group_free(&all);
-  return comms_[group.ranks] = comm;
+  return channels_[group.ranks] = {comm};
 }
 
 void MpiRank::start_send(MpiLibrary::Comm comm, int64_t to, int tag, const void* data, int64_t bytes, Requests& requests) {
@@ -83,6 +83,7 @@ bool MpiRank::is_done(Requests& requests) {
 
 void MpiRank::wait(Requests& requests, std::span<const int64_t> members) {
   for (int64_t tries = 0; !is_done(requests); ++tries) {
+    progress();
     const int64_t gone = pause(tries, members);
     if (gone >= 0 && !is_done(requests)) fail_without(gone);
   }
@@ -121,109 +122,6 @@ void MpiRank::barrier() {
   Requests requests(1);
   check(mpi_.ibarrier(mpi_.comm_world, requests.data()), "MPI_Ibarrier");
   wait(requests, everyone_.ranks);
-}
-
-void MpiRank::all_gather(const Group& group, const void* in, void* out, int64_t bytes) {
-  const int64_t n = group.size(), me = group.index;
-  if (std::byte* mine = at(out, me * bytes); mine != in) std::memcpy(mine, in, index(bytes));
-  if (n == 1) return;
-  MpiLibrary::Comm comm = comm_of(group);
-  Requests requests;
-  for (int64_t step = 1; step < n; ++step) {
-    const int64_t from = (me - step + n) % n;
-    start_receive(comm, from, kTag, at(out, from * bytes), bytes, requests);
-  }
-  for (int64_t step = 1; step < n; ++step) start_send(comm, (me + step) % n, kTag, in, bytes, requests);
-  wait(requests, group.ranks);
-}
-
-// Block `group.index` of the sum into `out`. Pieces of it are added while the next ones are on their way.
-void MpiRank::reduce_block(const Group& group, DType dtype, ReduceKind kind, const void* in, const Blocks& blocks, void* out) {
-  const int64_t n = group.size(), me = group.index, width = dtype_bytes(dtype), mine = blocks.count[index(me)];
-  MpiLibrary::Comm comm = comm_of(group);
-  const int64_t largest = *std::max_element(blocks.count.begin(), blocks.count.end());
-  const int64_t piece = std::max(kElementsPerBlock, std::min(largest, kPiecesBytes / (n - 1) / width));
-  // Two pieces of every other member: one to add, one on its way.
-  received_.resize(std::max(received_.size(), index(2 * (n - 1) * piece * width)));
-  const auto slot = [&](int64_t member, int64_t number) {
-    const int64_t other = member < me ? member : member - 1;
-    return received_.data() + (number % 2 * (n - 1) + other) * piece * width;
-  };
-  const auto length = [&](int64_t member, int64_t number) {
-    return std::clamp(blocks.count[index(member)] - number * piece, int64_t{0}, piece);
-  };
-  std::array<Requests, 2> requests;
-  const auto start = [&](int64_t number) {
-    Requests& under_way = requests[index(number % 2)];
-    for (int64_t step = 1; step < n; ++step) {
-      const int64_t from = (me - step + n) % n;
-      start_receive(comm, from, kTag, slot(from, number), length(me, number) * width, under_way);
-    }
-    for (int64_t step = 1; step < n; ++step) {
-      const int64_t to = (me + step) % n;
-      start_send(comm, to, kTag, at(in, (blocks.start[index(to)] + number * piece) * width), length(to, number) * width, under_way);
-    }
-  };
-  const int64_t pieces = (largest + piece - 1) / piece;
-  std::vector<const void*> terms(index(n));
-  if (pieces > 0) start(0);
-  for (int64_t number = 0; number < pieces; ++number) {
-    if (number + 1 < pieces) start(number + 1);
-    wait(requests[index(number % 2)], group.ranks);
-    for (int64_t member = 0; member < n; ++member) {
-      terms[index(member)] = member == me ? at(in, (blocks.start[index(me)] + number * piece) * width) : slot(member, number);
-    }
-    if (number * piece < mine) combine(dtype, kind, terms, 0, at(out, number * piece * width), length(me, number));
-  }
-}
-
-void MpiRank::reduce_scatter(const Group& group, DType dtype, const void* in, void* out, int64_t count) {
-  const int64_t n = group.size();
-  if (n == 1) {
-    if (in != out) std::memcpy(out, in, index(count * dtype_bytes(dtype)));
-    return;
-  }
-  Blocks blocks;
-  for (int64_t member = 0; member < n; ++member) {
-    blocks.start.push_back(member * count);
-    blocks.count.push_back(count);
-  }
-  reduce_block(group, dtype, ReduceKind::kSum, in, blocks, out);
-}
-
-void MpiRank::all_reduce(const Group& group, DType dtype, ReduceKind kind, const void* in, void* out, int64_t count) {
-  const int64_t n = group.size(), width = dtype_bytes(dtype), bytes = count * width;
-  if (n == 1) {
-    if (in != out) std::memcpy(out, in, index(bytes));
-    return;
-  }
-  if (bytes <= kSmallBytes) {
-    std::vector<std::byte> all(index(n * bytes));
-    all_gather(group, in, all.data(), bytes);
-    std::vector<const void*> terms;
-    for (int64_t member = 0; member < n; ++member) terms.push_back(all.data() + member * bytes);
-    combine(dtype, kind, terms, 0, out, count);
-    return;
-  }
-  // Each member adds one block and hands it out.
-  const int64_t share = (count + n * kElementsPerBlock - 1) / (n * kElementsPerBlock) * kElementsPerBlock;
-  Blocks blocks;
-  for (int64_t member = 0; member < n; ++member) {
-    blocks.start.push_back(std::min(member * share, count));
-    blocks.count.push_back(std::min(share, count - blocks.start.back()));
-  }
-  const auto block = [&](int64_t member) { return at(out, blocks.start[index(member)] * width); };
-  const auto block_bytes = [&](int64_t member) { return blocks.count[index(member)] * width; };
-  const int64_t me = group.index;
-  reduce_block(group, dtype, kind, in, blocks, block(me));
-  MpiLibrary::Comm comm = comm_of(group);
-  Requests requests;
-  for (int64_t step = 1; step < n; ++step) {
-    const int64_t from = (me - step + n) % n;
-    start_receive(comm, from, kTag, block(from), block_bytes(from), requests);
-  }
-  for (int64_t step = 1; step < n; ++step) start_send(comm, (me + step) % n, kTag, block(me), block_bytes(me), requests);
-  wait(requests, group.ranks);
 }
 
 void MpiRank::all_to_all(const Group& group, const void* in, void* out, int64_t bytes) {
@@ -325,6 +223,7 @@ void MpiRank::receive(int64_t from, int64_t tag, void* data, int64_t bytes) {
 }
 
 void MpiRank::progress() {
+  for (Moving* transfer : moving_) transfer->advance();
   letters_.remove_if([&](Letter& letter) { return is_done(letter.requests); });
 }
 

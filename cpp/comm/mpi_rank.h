@@ -28,6 +28,10 @@ class MpiRank : public Communicator {
   void shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) override;
   void send(int64_t to, int64_t tag, const void* data, int64_t bytes) override;
   void receive(int64_t from, int64_t tag, void* data, int64_t bytes) override;
+  std::unique_ptr<Transfer> start_all_reduce(const Group& group, DType dtype, ReduceKind kind, const void* in, void* out,
+                                             int64_t count) override;
+  std::unique_ptr<Transfer> start_all_gather(const Group& group, const void* in, void* out, int64_t bytes) override;
+  std::unique_ptr<Transfer> start_reduce_scatter(const Group& group, DType dtype, const void* in, void* out, int64_t count) override;
   void progress() override;
 
   // Waits until all letters are under way.
@@ -37,15 +41,17 @@ class MpiRank : public Communicator {
 
  private:
   using Requests = std::vector<MpiLibrary::Request>;
-  // Where block j of a reduced array lies: count[j] elements from start[j].
-  struct Blocks {
-    std::vector<int64_t> start, count;
+  class Moving;  // comm/mpi_transfer.h
+  struct Channel {
+    MpiLibrary::Comm comm = nullptr;
+    int transfers = 0;  // that were started so far: each has a tag of its own, since pieces of several may be on their way
   };
   struct Letter {
     std::vector<std::byte> data;
     Requests requests;
   };
 
+  Channel& channel_of(const Group& group);
   MpiLibrary::Comm comm_of(const Group& group);
   void check(int status, const char* call) const;
   void start_send(MpiLibrary::Comm comm, int64_t to, int tag, const void* data, int64_t bytes, Requests& requests);
@@ -57,14 +63,14 @@ class MpiRank : public Communicator {
   int64_t pause(int64_t tries, std::span<const int64_t> members);
   [[noreturn]] void fail_without(int64_t gone) const;
   void exchange(const Group& group, const void* in, const int64_t* in_bytes, void* out, const int64_t* out_bytes);
-  void reduce_block(const Group& group, DType dtype, ReduceKind kind, const void* in, const Blocks& blocks, void* out);
 
   const MpiLibrary& mpi_;
   Group everyone_;
   MpiLibrary::Comm letters_comm_ = nullptr;  // their own: no collective takes a letter for its own
-  std::map<std::vector<int64_t>, MpiLibrary::Comm> comms_;
+  std::map<std::vector<int64_t>, Channel> channels_;
   std::list<Letter> letters_;  // on their way
-  std::vector<std::byte> received_;
+  std::vector<Moving*> moving_;
+  std::vector<std::vector<std::byte>> spare_;  // memory for pieces of sums
 };
 
 }  // namespace mw

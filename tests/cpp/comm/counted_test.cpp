@@ -27,6 +27,11 @@ TEST(counted, bytes_that_a_rank_sends_around_a_ring) {
     counted.all_reduce(group, DType::kF32, ReduceKind::kSum, in.data(), out.data(), 10);
     EXPECT_EQ(sent(), 60.0);
     EXPECT_EQ(out[9], 4.0f);
+    const auto started = counted.start_all_reduce(group, DType::kF32, ReduceKind::kSum, in.data(), out.data() + 10, 10);
+    EXPECT_EQ(sent(), 60.0);
+    started->finish();
+    EXPECT_EQ(out[19], 4.0f);
+    EXPECT_EQ(sent(), 0.0);
     counted.all_to_all(group, in.data(), out.data(), 8);
     EXPECT_EQ(sent(), 24.0);
     const std::vector<int64_t> bytes{4, 8, 12, 16};  // to each member; what stays here is not sent

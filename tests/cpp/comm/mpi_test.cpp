@@ -193,6 +193,37 @@ MPI_TEST(mpi, moves_are_those_of_threads) {
   });
 }
 
+// Several at once, over the group and over everyone, with waiting calls in between; each rank looks at its messages when it likes.
+MPI_TEST(mpi, transfers_that_are_started_have_the_bits_of_threads) {
+  for_each_case([](const Case& c, int64_t count, const std::string& name) {
+    expect_as_threads(
+        [&](Communicator& comm) {
+          const Group group = make_group(c.mesh, comm.rank(), c.parts), world = everyone(comm);
+          const auto seed = static_cast<uint64_t>(comm.rank());
+          const std::vector<std::byte> a = random_array(DType::kF32, count, seed),
+                                       b = random_array(DType::kBF16, count * group.size(), seed);
+          std::vector<std::byte> in_place = random_array(DType::kF32, count, seed + 9);
+          const auto result = [](int64_t bytes) { return std::vector<std::byte>(static_cast<size_t>(bytes)); };
+          std::vector<std::byte> sum = result(4 * count), gathered = result(4 * count * group.size()), scattered = result(2 * count),
+                                 between = result(4 * count), last = result(4 * count);
+          std::vector<std::unique_ptr<Transfer>> started;
+          started.push_back(comm.start_all_reduce(world, DType::kF32, ReduceKind::kSum, a.data(), sum.data(), count));
+          started.push_back(comm.start_reduce_scatter(group, DType::kBF16, b.data(), scattered.data(), count));
+          started.push_back(comm.start_all_gather(group, a.data(), gathered.data(), 4 * count));
+          started.push_back(comm.start_all_reduce(group, DType::kF32, ReduceKind::kMax, in_place.data(), in_place.data(), count));
+          for (int64_t i = 0; i < 3 * comm.rank(); ++i) comm.progress();
+          comm.all_reduce(group, DType::kF32, ReduceKind::kSum, a.data(), between.data(), count);
+          started[1]->finish();
+          started.push_back(comm.start_all_reduce(world, DType::kF32, ReduceKind::kSum, between.data(), last.data(), count));
+          comm.barrier();
+          for (const size_t i : {0, 2, 4, 3}) started[i]->finish();
+          for (const auto& more : {gathered, scattered, between, last, in_place}) sum.insert(sum.end(), more.begin(), more.end());
+          return sum;
+        },
+        name);
+  });
+}
+
 MPI_TEST(mpi, blocks_of_any_sizes_arrive) {
   for_each_case([](const Case& c, int64_t scale, const std::string& name) {
     expect_as_threads(
