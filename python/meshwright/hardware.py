@@ -44,6 +44,11 @@ def find_hardware(
     return _core.Hardware(json.dumps(fields), source)
 
 
+def this_machine(ranks: int) -> dict[str, Any]:
+    """ "cpu" with its measured figures, of one of `ranks` that share them."""
+    return _measured(_fields(THIS_MACHINE)[0], ranks)
+
+
 def _fields(hardware: str | Mapping[str, Any] | os.PathLike[str]) -> tuple[dict[str, Any], str]:
     if isinstance(hardware, Mapping):
         return dict(hardware), "the given hardware"

@@ -35,7 +35,7 @@ class Mesh:
         return math.prod(asdict(self).values())
 
 
-def mesh_axes(mesh: Mesh | Mapping[str, int] | None) -> dict[str, int]:
+def mesh_axes(mesh: Mesh | Mapping[str, int] | str | None) -> dict[str, int]:
     """Axis -> size of the axes with more than one rank.
 
     Raises:
@@ -46,7 +46,7 @@ def mesh_axes(mesh: Mesh | Mapping[str, int] | None) -> dict[str, int]:
     if isinstance(mesh, Mesh):
         return {axis: size for axis, size in asdict(mesh).items() if size != 1}
     if not isinstance(mesh, Mapping):
-        raise UserError(f"mesh: expected a Mesh or a dict such as {{'fsdp': 2}}, found {mesh!r}")
+        raise UserError(f"mesh: expected a Mesh, a dict such as {{'fsdp': 2}} or 'auto', found {mesh!r}")
     for axis, size in mesh.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise UserError(f"mesh: expected a whole number of at least 1 as the size of {axis!r}, found {size!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from meshwright import _core
@@ -16,7 +17,7 @@ from meshwright.mesh import Mesh, core_rules, mesh_axes
 from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
 from meshwright.plan_advice import find_advice
 from meshwright.plan_report import PlanReport
-from meshwright.plan_search import AXES, MeshSweep, Question, choose
+from meshwright.plan_search import AXES, Judged, MeshSweep, Question, choose
 
 
 def plan(
@@ -75,8 +76,6 @@ def plan(
         best, rows = choose(_question(model, {**asked, "mesh": None}))
         best.settings["mesh_asked"] = f"auto: the best of {len(rows)} meshes"
         return best
-    if isinstance(mesh, str):
-        raise UserError(f"mesh: expected a Mesh, a dict such as {{'fsdp': 2}} or 'auto', found {mesh!r}")
     name, text = _name_and_config(model)
     axes = mesh_axes(mesh)
     stages = axes.pop("stage", 1)
@@ -164,6 +163,11 @@ def sweep(model: Any, chips: int, *, mesh: Mesh | Mapping[str, int] | None = Non
     """
     best, rows = choose(_question(model, {**settings, "mesh": mesh, "chips": chips}), prune=False)
     return MeshSweep(best, rows)
+
+
+def best_mesh(model: Any, axes: Sequence[str], settings: dict[str, Any]) -> tuple[PlanReport, list[Judged]]:
+    """The plan of the best mesh over these axes, and all that were compared; settings: arguments of `plan`, without `mesh`."""
+    return choose(replace(_question(model, settings), axes=axes))
 
 
 def _question(model: Any, asked: dict[str, Any]) -> Question:

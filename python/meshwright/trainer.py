@@ -19,6 +19,7 @@ from meshwright.checkpoints import check_place, settings_of, small_files
 from meshwright.losses import Losses
 from meshwright.machine import measured_peaks, memory_bytes, share_of_peak
 from meshwright.mesh import Mesh, core_rules, mesh_axes
+from meshwright.mesh_choice import choose_mesh
 from meshwright.model import Model
 from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
 from meshwright.ranks import Ranks
@@ -39,7 +40,8 @@ class Trainer:
     trainer.fit(data, steps=1000)         # or: metrics = trainer.step(batch)
 
     mesh: axis -> size (`data`, `fsdp`, `expert`, `context`, `tensor`); the ranks are threads of this process, or the processes
-        that mpirun started. rules: a layout of
+        that mpirun started. "auto": of as many ranks as mpirun started, or of any number of threads, the mesh with the fastest step that
+        fits, by planning a batch of `batch_shape` (sequences, tokens). `trainer.mesh` is the mesh in force. rules: a layout of
         configs/rules ("ddp", "zero1", "fsdp", "tp_sp", ...), a JSON file or a dict of four tables, or None: `data` is DDP, `fsdp` is
         ZeRO-3, `expert` has the experts, `tensor` has sequence parallelism.
     remat: what the backward recomputes: a policy of docs/memory.md ("none", "minimal", "full", "minimal_offloaded", ...),
@@ -67,7 +69,8 @@ class Trainer:
         optimizer: AdamW | SGD,
         *,
         schedule: Schedule | None = None,
-        mesh: Mesh | Mapping[str, int] | None = None,
+        mesh: Mesh | Mapping[str, int] | str | None = None,
+        batch_shape: tuple[int, int] | None = None,
         remat: str = "none",
         memory: int | None = None,
         dtype: str | None = None,
@@ -92,7 +95,6 @@ class Trainer:
         show: bool = True,
     ) -> None:
         self.schedule: Schedule = schedule if schedule is not None else Constant()
-        self.mesh = mesh_axes(mesh)
         self.output = Path(output) if output is not None else None
         self.log_every, self.save_every, self.keep = log_every, save_every, keep
         self.eval_data, self.eval_every = eval_data, eval_every
@@ -129,6 +131,13 @@ class Trainer:
             "expert_rows_factor": expert_rows_factor,
             "reduce_dtype": reduce_dtype,
         }
+        if mesh == "auto":
+            settings = {"optimizer": optimizer, "clip": clip, "dtype": self._dtype, "losses": losses, "microbatches": self._microbatches}
+            self.mesh, chosen = choose_mesh(model, self._ranks, batch_shape, {**settings, "remat": remat, "memory": memory, **given})
+            if show and self._ranks.is_first:
+                print(chosen, file=sys.stderr)
+        else:
+            self.mesh = mesh_axes(mesh)
         self._check_ranks({"remat": remat, **given}, clip)
         self._claim = model._claim = object()
         model._session.rehome(self._dtype, self.mesh, core_rules(rules, context_attention), threads, expert_rows_factor)
@@ -374,7 +383,7 @@ class Trainer:
         self._wait_for_save()
 
     @classmethod
-    def restore(cls, path: str | os.PathLike[str], *, mesh: Mesh | Mapping[str, int] | None = None, **changes: Any) -> Trainer:
+    def restore(cls, path: str | os.PathLike[str], *, mesh: Mesh | Mapping[str, int] | str | None = None, **changes: Any) -> Trainer:
         """A Trainer that goes on from a checkpoint, or from the newest whole one in a run's folder, on any mesh.
 
         `changes` are further arguments of Trainer.

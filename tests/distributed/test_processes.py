@@ -152,6 +152,14 @@ def test_training_over_processes_writes_what_threads_write(data, tmp_path) -> No
     assert mw._core.checkpoint_problem(str(tmp_path / "launched" / "step-00000006")) is None
 
 
+def test_rank_0_chooses_the_mesh_for_all(data, tmp_path) -> None:
+    line = [word for word in train_arguments(data, tmp_path / "auto", "mesh=auto", "ranks=2", steps=2) if not word.startswith("mesh.")]
+    done = finish(meshwright(*line))
+    chosen = re.findall(r"mesh: (\w+)=2 \(auto: the fastest of \d+ by planning\)", done.stderr)
+    assert len(chosen) == 1
+    assert len(losses(tmp_path / "auto")) == 2
+
+
 def test_a_run_resumes_on_threads_and_on_processes(data, tmp_path) -> None:
     finish(meshwright(*train_arguments(data, tmp_path / "whole", "ranks=2")))
     for name, more in {"processes": ["ranks=2"], "threads": []}.items():

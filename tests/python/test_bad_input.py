@@ -250,7 +250,7 @@ def test_what_does_not_divide():
     assert "did you mean 'fsdp'" in error_of(lambda: make_trainer(mesh={"fspd": 2}))
     for size in (0, -2, "two", 1.5, None):
         assert "fsdp" in error_of(lambda size=size: make_trainer(mesh={"fsdp": size}))
-    assert "expected a Mesh or a dict" in error_of(lambda: make_trainer(mesh=4))
+    assert "expected a Mesh, a dict" in error_of(lambda: make_trainer(mesh=4))
 
 
 def test_trainer_settings():

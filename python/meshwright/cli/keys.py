@@ -242,7 +242,7 @@ KEYS = (
         TEXT,
         None,
         "auto: the mesh with the fastest step that fits, found by planning; none: mesh.data, mesh.fsdp, ...",
-        ("plan",),
+        _PLAN,
         choices=("auto",),
         optional=True,
         changes_result=False,

@@ -7,7 +7,7 @@ from typing import Any
 
 from meshwright._core import UserError
 from meshwright.checkpoints import check_place
-from meshwright.cli.ingredients import is_folder, make_losses, make_optimizer, make_schedule, open_model, say
+from meshwright.cli.ingredients import is_folder, make_losses, make_mesh, make_optimizer, make_schedule, open_model, say
 from meshwright.cli.parser import Config
 from meshwright.ranks import speaks
 from meshwright.run_log import remember_settings
@@ -29,7 +29,8 @@ def run(config: Config) -> None:
         model,
         optimizer=make_optimizer(config),
         schedule=make_schedule(config),
-        mesh=config.group("mesh"),
+        mesh=make_mesh(config),
+        batch_shape=(config["batch"], config["seq"]),
         remat=config["remat"],
         rules=config["rules"],
         dtype=config["dtype"],
