@@ -90,8 +90,19 @@ class Playback {
     const auto level = static_cast<size_t>(time.level);
     link_free_[level] = std::max({ready, link_free_[level], model_.settings().overlap ? span_before_ : now_}) + time.seconds;
     last_on_link_[level] = from;
+    note_transfer(axes, link_free_[level] - time.seconds, link_free_[level]);
     if (!model_.settings().overlap) wait_for(link_free_[level], from);
     return link_free_[level];
+  }
+
+  void note_transfer(const std::string& axes, double start, double end) {
+    std::vector<LinkSpan>& all = time_.transfers;
+    const auto last = std::find_if(all.rbegin(), all.rend(), [&](const LinkSpan& span) { return span.axes == axes; });
+    if (last != all.rend() && start <= last->end && start >= last->start) {
+      last->end = std::max(last->end, end);
+    } else if (end > start) {
+      all.push_back({axes, start, end});
+    }
   }
 
   void finish(const Op& op, double ready, int32_t from) {

@@ -22,6 +22,12 @@ struct TimeSpan {
   double transfer_seconds = 0;  // of transfers that belong to it, whenever they ran
 };
 
+// Links of these axes are busy. A transfer waits for its links, so it may run long after its operand was there.
+struct LinkSpan {
+  std::string axes;
+  double start = 0, end = 0;
+};
+
 struct PieceTime {
   std::string piece;  // "backward (first)"
   int64_t runs = 0;   // in a step
@@ -34,8 +40,9 @@ struct PieceTime {
   std::map<std::string, double> exposed;  // by axes
   std::map<std::string, double> scopes;   // compute by scope, layer numbers as `*`
   std::vector<TimeSpan> spans;
-  std::vector<double> op_start;  // by op
-  int64_t gathered_ahead = 0;    // bytes of the largest layer's gathered parameters, which overlap holds one layer early
+  std::vector<LinkSpan> transfers;  // neighbours of the same axes are one
+  std::vector<double> op_start;     // by op
+  int64_t gathered_ahead = 0;       // bytes of the largest layer's gathered parameters, which overlap holds one layer early
 };
 
 struct StepTime {

@@ -58,10 +58,13 @@ py::dict piece_time_dict(const PieceTime& time) {
     spans.append(py::dict(py::arg("scope") = span.scope, py::arg("start") = span.start, py::arg("end") = span.end,
                           py::arg("transfer_seconds") = span.transfer_seconds));
   }
+  py::list transfers;
+  for (const LinkSpan& span : time.transfers)
+    transfers.append(py::dict(py::arg("axes") = span.axes, py::arg("start") = span.start, py::arg("end") = span.end));
   return py::dict(py::arg("piece") = time.piece, py::arg("runs") = time.runs, py::arg("seconds") = time.seconds,
                   py::arg("flops_seconds") = time.flops_seconds, py::arg("bytes_seconds") = time.bytes_seconds,
                   py::arg("transfer_seconds") = time.transfer_seconds, py::arg("exposed_seconds") = time.exposed_seconds,
-                  py::arg("spans") = spans);
+                  py::arg("exposed") = time.exposed, py::arg("spans") = spans, py::arg("transfers") = transfers);
 }
 
 py::dict time_dict(const StepTime& time) {

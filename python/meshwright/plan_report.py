@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from meshwright import _core
@@ -21,7 +23,7 @@ class Estimate:
         (waiting for transfers), bubble (waiting for other stages).
     exposed: the waiting for transfers by mesh axes. transfer_seconds: how long links are busy, beside compute or not.
     scopes: seconds of compute by scope, largest first.
-    pieces: time of each piece of the Plan, with spans per layer.
+    pieces: time of each piece of the Plan, with spans per layer, transfers (axes, start, end) and exposed by axes.
     gathered_ahead_bytes: what gathering the next layer's parameters early adds to the peak; `PlanReport.fits` counts it.
     """
 
@@ -211,6 +213,16 @@ class PlanReport:
         """
         text: str = self._spec.explain(after, self._hardware)
         return text
+
+    def save_png(self, path: str | os.PathLike[str]) -> Path:
+        """Draws memory over the time of a step, by use and by scope, and where the time goes: compute, transfers by mesh axes, bubble.
+
+        Raises:
+            UserError: a plan without hardware; a place that cannot be written.
+        """
+        from meshwright.plan_picture import save_png
+
+        return save_png(self, path)
 
     def table(self) -> str:
         """The report for people."""

@@ -392,6 +392,14 @@ KEYS = (
         changes_result=False,
     ),
     # Measuring
+    Key(
+        "picture",
+        PATH,
+        None,
+        "with hardware, PNG file to draw: memory over the time of a step, compute, transfers, bubble",
+        ("plan",),
+        optional=True,
+    ),
     Key("explain", TEXT, None, "print the program after this pass, with its collectives", ("plan",), optional=True),
     Key("op", TEXT, "dot", "operation to time: dot, attention, cross_entropy, rms_norm, adamw, ...", ("bench",)),
     Key("m", INTEGER, None, "rows (tokens); none: the operation's own", ("bench",), low=1, optional=True),

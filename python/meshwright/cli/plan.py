@@ -34,13 +34,18 @@ def run(config: Config) -> None:
     )
     if config["sweep"]:
         fixed = {axis: size for axis, size in config.group("mesh").items() if f"mesh.{axis}" in config.given}
-        print_report(mw.sweep(config["model"], mesh=fixed, **settings), config["json"])
+        sweep = mw.sweep(config["model"], mesh=fixed, **settings)
+        print_report(sweep, config["json"])
+        if config["picture"] is not None:
+            sweep.best.save_png(config["picture"])
         return
     report = mw.plan(config["model"], mesh=make_mesh(config), **settings)
     if config["explain"] is not None:
         print(report.explain(after=config["explain"]))
     else:
         print_report(report, config["json"])
+    if config["picture"] is not None:
+        report.save_png(config["picture"])
 
 
 def print_report(report: Any, as_json: bool) -> None:
