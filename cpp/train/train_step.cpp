@@ -7,6 +7,21 @@
 #include "planner/choose_remat.h"
 
 namespace mw {
+namespace {
+
+// Before the Plan's buffers are made: an allocation that the machine cannot back ends the process when it is written to.
+void check_memory(const Plan& plan, const TrainPlanSpec& spec, int64_t available) {
+  const int64_t needed = plan.peak_bytes() + plan.host_peak_bytes();  // of a CPU, one memory
+  if (available <= 0 || needed <= available) return;
+  const int64_t ranks = spec.mesh.size();
+  throw UserError(concat_text("a step on ", spec.batch, " x ", spec.seq, " tokens needs ", needed, " bytes",
+                              ranks > 1 ? concat_text(" on each of ", ranks, " ranks") : "", ", ", needed - available, " more than the ",
+                              available,
+                              " there are; expected more recompute (remat=auto takes the least that fits), more microbatches (now ",
+                              spec.microbatches, "), a smaller batch or a larger `memory`. `meshwright plan` says what each needs"));
+}
+
+}  // namespace
 
 TrainStep::TrainStep(Session& session, TrainOptions options) : session_(session), options_(std::move(options)) {
   check_optimizer(options_.optimizer);
@@ -21,6 +36,12 @@ TrainStep::TrainStep(Session& session, TrainOptions options) : session_(session)
                                    stored_layout(session.options().rules.optimizer, session.options().mesh, type)));
     }
   }
+  int64_t bytes = session.engine().memory(first_rank()).bytes();
+  for (const Buffer& state : states) bytes += state.bytes;
+  if (options_.memory_bytes > 0 && bytes > options_.memory_bytes)
+    throw UserError(concat_text("parameters and ", options_.optimizer.kind, "'s state take ", bytes, " bytes of a rank, ",
+                                bytes - options_.memory_bytes, " more than the ", options_.memory_bytes,
+                                " there are; expected more ranks on other machines, or a smaller model"));
   session.engine().ensure_kept(states);
 }
 
@@ -85,7 +106,9 @@ Session::PlanMaker TrainStep::maker(const ModelInputs& batch) const {
   return [this, batch = ids.size_of("batch"), seq = ids.size_of("seq")](double expert_rows_factor) {
     TrainPlanSpec step = spec(batch, seq);
     step.expert_rows_factor = expert_rows_factor;
-    return plan_train_step(step, environment());
+    Plan plan = plan_train_step(step, environment());
+    check_memory(plan, step, options_.memory_bytes);
+    return plan;
   };
 }
 

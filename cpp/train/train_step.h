@@ -16,7 +16,7 @@ struct TrainOptions {
   OptimizerConfig optimizer;
   int microbatches = 1;
   RematPolicy remat;
-  int64_t memory_bytes = 0;  // of one rank, for the policy auto
+  int64_t memory_bytes = 0;  // that a rank may use; 0: no limit
   bool decay_embeddings = false;
   LossTerms losses;
   DType reduce_dtype = DType::kF32;  // of gradients that are summed over ranks, as they are sent

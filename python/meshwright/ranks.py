@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Any
 
 from meshwright import _core
 from meshwright._core import UserError
+from meshwright.machine import memory_bytes
 
 HEAD_START = 1.0
 """Seconds that rank 0 is given to report an error that all ranks have: its end ends the others."""
@@ -50,6 +52,15 @@ class Ranks:
     def gather(self, mine: str) -> list[str]:
         """Everyone's text, by rank; all ranks ask together."""
         return _core.gather_texts(mine) if self.size > 1 else [mine]
+
+    def memory_share(self, ranks: int) -> int:
+        """Bytes that each of `ranks` ranks may use: of the threads of this process, or of the processes on the fullest host. All ranks
+        ask together and get the same answer."""
+        if self.size == 1:
+            return memory_bytes() // ranks
+        hosts = [entry.split("\n") for entry in self.gather(f"{socket.gethostname()}\n{memory_bytes()}")]
+        together = Counter(name for name, _ in hosts)
+        return min(int(available) // together[name] for name, available in hosts)
 
     def check_shared(self, folder: Path) -> None:
         """UserError on every rank unless all of them see this folder, which is made where there is none; it names those that do not."""

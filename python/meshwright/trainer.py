@@ -17,7 +17,7 @@ from meshwright._core import UserError
 from meshwright.batch import adapt
 from meshwright.checkpoints import check_place, settings_of, small_files
 from meshwright.losses import Losses
-from meshwright.machine import measured_peaks, memory_bytes, share_of_peak
+from meshwright.machine import measured_peaks, share_of_peak
 from meshwright.mesh import Mesh, core_rules, mesh_axes
 from meshwright.mesh_choice import choose_mesh
 from meshwright.model import Model
@@ -45,10 +45,10 @@ class Trainer:
         configs/rules ("ddp", "zero1", "fsdp", "tp_sp", ...), a JSON file or a dict of four tables, or None: `data` is DDP, `fsdp` is
         ZeRO-3, `expert` has the experts, `tensor` has sequence parallelism.
     remat: what the backward recomputes: a policy of docs/memory.md ("none", "minimal", "full", "minimal_offloaded", ...),
-        "custom:NAME,NAME=offload", or "auto": the least recompute with which a rank needs at most `memory` bytes (None: its share of this
-        machine's). `trainer.remat` is the policy in force. dtype: compute dtype ("float32", "bfloat16"); masters are FP32, made from the
-        values as they were. clip: largest global norm of the gradient. microbatches = gradient_accumulation: parts of a batch that are
-        run one after the other.
+        "custom:NAME,NAME=offload", or "auto": the least recompute with which a rank needs at most `memory` bytes. `trainer.remat` is the
+        policy in force. memory: bytes that a rank may use (None: its share of this machine's); what needs more is an error before it is
+        allocated. dtype: compute dtype ("float32", "bfloat16"); masters are FP32, made from the values as they were. clip: largest
+        global norm of the gradient. microbatches = gradient_accumulation: parts of a batch that are run one after the other.
     losses: weights of the terms beside the loss per token (balance of experts, multi-token prediction); see Losses.
     context_attention: with a mesh axis `context`, how attention meets the keys and values of other ranks: "gather" takes all of them
         before it, "ring" one rank's after the other, so that none holds them all; None: as the rules say ("gather" unless they name it).
@@ -146,7 +146,7 @@ class Trainer:
             core_fields(optimizer, clip),
             microbatches=self._microbatches,
             remat=remat,
-            memory_bytes=memory_bytes() // max(1, math.prod(self.mesh.values())) if memory is None else memory,
+            memory_bytes=self._ranks.memory_share(math.prod(self.mesh.values())) if memory is None else memory,
             decay_embeddings=optimizer.decay_embeddings,
             losses=self._losses,
             reduce_dtype=reduce_dtype,

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from meshwright import UserError
 from meshwright.batch import adapt
 from tiny_models import VOCAB, assert_same, make_batch, make_model, make_trainer, weights_of
 
@@ -21,6 +22,26 @@ def planned_and_used(rows=8, seq=16, **arguments):
     fields = adapt(make_batch(rows, seq), VOCAB).arrays
     assert trainer._step.peak_bytes(fields) == metrics.peak_bytes
     return metrics.peak_bytes, [trainer._step.bytes_in_use(rank) for rank in range(trainer.model._session.num_ranks)]
+
+
+@pytest.mark.parametrize("arguments", [dict(), dict(mesh={"fsdp": 2}), dict(remat="minimal_offloaded")])
+def test_a_step_that_does_not_fit_is_refused_before_it_allocates(arguments):
+    first = make_trainer(**arguments)
+    first.step(make_batch(8, 16))
+    needed = first._step.bytes_in_use(0) + first._step.host_bytes_in_use(0)
+    exact = make_trainer(memory=needed, **arguments)
+    exact.step(make_batch(8, 16))
+
+    tight = make_trainer(memory=needed - 1, **arguments)
+    before, weights = tight._step.bytes_in_use(0), weights_of(tight.model)
+    with pytest.raises(UserError, match=rf"8 x 16 tokens needs {needed} bytes.*, 1 more than the {needed - 1} there are; .*remat=auto"):
+        tight.step(make_batch(8, 16))
+    assert tight._step.bytes_in_use(0) == before < needed and tight._step.host_bytes_in_use(0) == 0
+    assert_same(weights_of(tight.model), weights)
+    tight.step(make_batch(4, 16))  # a smaller batch fits
+
+    with pytest.raises(UserError, match=r"parameters and adamw's state take \d+ bytes of a rank, \d+ more than the 5000 there are"):
+        make_trainer(memory=5000, **arguments)
 
 
 @pytest.mark.parametrize(
