@@ -38,11 +38,21 @@ struct Buffer {
   int64_t bytes = 0;   // padded
 };
 
+// A carried value on its way between the same ranks of two stages; on both it has this name and this layout.
+struct Mail {
+  std::string name;
+  int32_t stage;  // that it comes from or goes to
+  bool operator==(const Mail&) const = default;
+};
+
 // One straight Program with every value placed.
 struct Piece {
-  std::string name;     // forward, backward, update
+  std::string name;     // forward, backward, update; in a pipeline also backward_input, backward_weight
   std::string variant;  // "", "first", "last", "first_last", "middle"
   Program program;
+  int32_t chunk = 0;  // run of layers of a stage
+  // Carried values that come from another stage before the piece runs, and go to one when it ends.
+  std::vector<Mail> receives{}, sends{};
   std::vector<Placement> places{};   // by ValueId
   std::vector<int64_t> workspace{};  // by op: offset in scratch of its kernel's workspace, -1 without one
   int64_t scratch_bytes = 0;

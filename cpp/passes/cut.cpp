@@ -14,9 +14,6 @@ namespace {
 
 bool starts_with(const std::string& text, std::string_view prefix) { return text.compare(0, prefix.size(), prefix) == 0; }
 
-// Cheaper to make again than to keep.
-bool is_remade(const Op& op) { return op.def->view || op.operands.empty(); }
-
 class Cutter {
  public:
   explicit Cutter(const Program& training) : training_(training), backward_(training.ops.size(), false) {
@@ -69,7 +66,7 @@ class Cutter {
       remake(copier, output.value);
       deliver(output.value);
     }
-    return finish(builder, "backward", first && last ? "first_last" : first ? "first" : last ? "last" : "middle");
+    return finish(builder, "backward", variant_name(first, last));
   }
 
  private:
@@ -87,18 +84,13 @@ class Cutter {
         for (const ValueId operand : op.operands) self(self, operand);
         return;
       }
-      crossing_.emplace(id, crossing_name(op, id));
+      crossing_.emplace(id, crossing_name(training_, id));
     };
     for (size_t i = 0; i < training_.ops.size(); ++i) {
       if (!backward_[i]) continue;
       for (const ValueId id : training_.ops[i].operands) need(need, id);
     }
     for (const ProgramOutput& output : training_.outputs) need(need, output.value);
-  }
-
-  // "layers.0.attention.query/dot#17": scope and op say what it is, the number makes it unique.
-  std::string crossing_name(const Op& op, ValueId id) const {
-    return training_.scopes[static_cast<size_t>(op.scope)] + "/" + std::string(op.def->name) + "#" + std::to_string(id);
   }
 
   void declare_inputs(Builder& builder, Copier& copier) const {
@@ -125,22 +117,6 @@ class Cutter {
     copier.copy(op);
   }
 
-  static void sum_up(Builder& b, const ProgramOutput& output, Tensor value, bool first, bool last) {
-    const bool gradient = starts_with(output.name, kGradientPrefix);
-    if (!gradient && value.dtype() != DType::kF32) {
-      throw UserError("result '" + output.name + "' is " + to_string(value.type()) +
-                      "; a training step can only return f32 values, which it sums over microbatches");
-    }
-    const std::string sum_name =
-        gradient ? kAccumulatorPrefix + output.name.substr(std::string(kGradientPrefix).size()) : kMetricPrefix + output.name;
-    if (!first) value = b.state(sum_name, value.type()) + value;
-    if (!last) {
-      b.write_state(sum_name, value);
-    } else {
-      b.output(output.name, value, gradient ? OutputKind::kState : OutputKind::kResult);
-    }
-  }
-
   static Piece finish(Builder& builder, const std::string& name, const std::string& variant) {
     Piece piece{.name = name, .variant = variant, .program = builder.take()};
     remove_unused_inputs(piece.program);
@@ -154,6 +130,31 @@ class Cutter {
 };
 
 }  // namespace
+
+bool is_remade(const Op& op) { return op.def->view || op.operands.empty(); }
+
+std::string crossing_name(const Program& program, ValueId id) {
+  const Op& op = program.ops[static_cast<size_t>(program.values[static_cast<size_t>(id)].producer)];
+  return program.scopes[static_cast<size_t>(op.scope)] + "/" + std::string(op.def->name) + "#" + std::to_string(id);
+}
+
+void sum_up(Builder& b, const ProgramOutput& output, Tensor value, bool first, bool last) {
+  const bool gradient = starts_with(output.name, kGradientPrefix);
+  if (!gradient && value.dtype() != DType::kF32) {
+    throw UserError("result '" + output.name + "' is " + to_string(value.type()) +
+                    "; a training step can only return f32 values, which it sums over microbatches");
+  }
+  const std::string sum_name =
+      gradient ? kAccumulatorPrefix + output.name.substr(std::string(kGradientPrefix).size()) : kMetricPrefix + output.name;
+  if (!first) value = b.state(sum_name, value.type()) + value;
+  if (!last) {
+    b.write_state(sum_name, value);
+  } else {
+    b.output(output.name, value, gradient ? OutputKind::kState : OutputKind::kResult);
+  }
+}
+
+std::string variant_name(bool first, bool last) { return first && last ? "first_last" : first ? "first" : last ? "last" : "middle"; }
 
 Plan cut(const Program& training, Program update, int microbatches) {
   if (microbatches < 1) throw UserError("microbatches is " + std::to_string(microbatches) + "; expected at least 1");

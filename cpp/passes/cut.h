@@ -9,6 +9,7 @@
 #pragma once
 #include <string>
 
+#include "ir/builder.h"
 #include "ir/plan.h"
 
 namespace mw {
@@ -17,6 +18,14 @@ inline constexpr const char* kAccumulatorPrefix = "accumulator.";
 inline constexpr const char* kMetricPrefix = "metric.";
 
 Plan cut(const Program& training, Program update, int microbatches);
+
+// What this cut and the one into stages share.
+bool is_remade(const Op& op);  // cheaper to make again than to keep: views, constants
+// "layers.0.attention.query/dot#17": scope and op say what it is, the number makes it unique.
+std::string crossing_name(const Program& program, ValueId id);
+// A result of one microbatch, added to those before it: written where it is the first, handed on where it is the last.
+void sum_up(Builder& builder, const ProgramOutput& output, Tensor value, bool first, bool last);
+std::string variant_name(bool first, bool last);  // "first", "middle", "last", "first_last"
 
 // One piece `name`, run once: decoding, evaluation, gradients without an update.
 Plan cut_single(Program program, const std::string& name);

@@ -1,0 +1,443 @@
+#include "passes/cut_stages.h"
+
+#include <algorithm>
+#include <functional>
+#include <optional>
+#include <set>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "ir/builder.h"
+#include "ir/layer_scope.h"
+#include "ops/elementwise.h"
+#include "passes/cut.h"
+#include "passes/differentiate.h"
+#include "passes/edit.h"
+
+namespace mw {
+namespace {
+
+bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
+
+// Which part of the model each op belongs to, and in which direction of the step it works.
+class Parts {
+ public:
+  Parts(const Program& program, int64_t parts) : program_(program), parts_(parts) {
+    for (const std::string& scope : program.scopes) {
+      if (const auto layer = parse_layer_scope(scope)) layers_ = std::max(layers_, layer->layer + 1);
+    }
+    if (parts > layers_) {
+      throw UserError(concat_text("a model of ", layers_, " layers cannot be cut into ", parts,
+                                  " parts (stages times chunks); expected at most ", layers_));
+    }
+    const auto differentiate = std::find(program.passes.begin(), program.passes.end(), "differentiate") - program.passes.begin();
+    const size_t n = program.ops.size();
+    free_.assign(n, true), backward_.assign(n, false), part_.assign(n, 0);
+    for (size_t i = 0; i < n; ++i) classify(i, static_cast<int32_t>(differentiate));
+  }
+
+  int64_t count() const { return parts_; }
+  int32_t producer(ValueId id) const { return program_.values[static_cast<size_t>(id)].producer; }
+  // Known from the batch alone: made wherever it is read.
+  bool is_free(int32_t op) const { return free_[static_cast<size_t>(op)]; }
+  bool is_backward(int32_t op) const { return backward_[static_cast<size_t>(op)]; }
+  int64_t part(int32_t op) const { return part_[static_cast<size_t>(op)]; }
+
+ private:
+  void classify(size_t i, int32_t differentiate) {
+    const Op& op = program_.ops[i];
+    int64_t latest = -1, earliest = parts_;  // of what it reads of the forward, and of the backward
+    for (const ValueId id : op.operands) {
+      const int32_t from = producer(id);
+      if (from < 0) {
+        free_[i] = free_[i] && !is_parameter(id);
+        continue;
+      }
+      if (is_free(from)) continue;
+      free_[i] = false;
+      backward_[i] = backward_[i] || is_backward(from);
+      if (is_backward(from)) {
+        earliest = std::min(earliest, part(from));
+      } else {
+        latest = std::max(latest, part(from));
+      }
+    }
+    if (free_[i]) return;
+    backward_[i] = backward_[i] || op.pass == differentiate;
+    const int64_t home = part_of_scope(program_.scopes[static_cast<size_t>(op.scope)]);
+    part_[i] = backward_[i] ? std::min(home, earliest) : std::max(home, latest);
+    MW_CHECK(!backward_[i] || latest <= part_[i], program_.describe(op), " of part ", part_[i], " reads what part ", latest, " makes");
+  }
+
+  bool is_parameter(ValueId id) const {
+    return std::any_of(program_.inputs.begin(), program_.inputs.end(),
+                       [&](const ProgramInput& input) { return input.value == id && input.kind == InputKind::kParameter; });
+  }
+
+  int64_t part_of_scope(std::string_view scope) const {
+    if (const auto layer = parse_layer_scope(scope)) {
+      int64_t part = layer->layer * parts_ / layers_;
+      while (layer->layer >= first_layer_of(part + 1, parts_, layers_)) ++part;
+      while (layer->layer < first_layer_of(part, parts_, layers_)) --part;
+      return part;
+    }
+    return starts_with(scope, "embedding") ? 0 : parts_ - 1;
+  }
+
+  const Program& program_;
+  int64_t parts_, layers_ = 0;
+  std::vector<bool> free_, backward_;
+  std::vector<int64_t> part_;
+};
+
+// Of one gradient, the sums over the uses of its parameter by part. Sums whose terms come from several parts are taken apart.
+std::map<int64_t, std::vector<ValueId>> terms_by_part(const Program& program, const Parts& parts, ValueId gradient) {
+  std::map<int64_t, std::vector<ValueId>> terms;
+  const std::function<void(ValueId)> take = [&](ValueId id) {
+    const int32_t producer = parts.producer(id);
+    if (producer >= 0 && !parts.is_free(producer)) {
+      const Op& op = program.ops[static_cast<size_t>(producer)];
+      const auto from_elsewhere = [&](ValueId operand) {
+        const int32_t from = parts.producer(operand);
+        return from >= 0 && !parts.is_free(from) && parts.part(from) != parts.part(producer);
+      };
+      if (op.def->name == "add" && std::any_of(op.operands.begin(), op.operands.end(), from_elsewhere)) {
+        for (const ValueId operand : op.operands) take(operand);
+        return;
+      }
+    }
+    terms[producer < 0 || parts.is_free(producer) ? parts.count() - 1 : parts.part(producer)].push_back(id);
+  };
+  take(gradient);
+  return terms;
+}
+
+// A result as one part makes it: the sum of `terms`.
+struct PartResult {
+  const ProgramOutput* output;
+  std::vector<ValueId> terms;
+};
+
+class StageCutter {
+ public:
+  StageCutter(const Program& program, int64_t parts) : program_(program), parts_(program, parts), of_part_(static_cast<size_t>(parts)) {
+    for (const ProgramOutput& output : program.outputs) {
+      for (auto& [part, terms] : terms_by_part(program, parts_, output.value)) of(part).results.push_back({&output, std::move(terms)});
+    }
+    // What is read where, from the results backwards: only what somebody needs is made and sent.
+    for (int64_t part = 0; part < parts; ++part) {
+      for (const PartResult& result : of(part).results) {
+        for (const ValueId id : result.terms) need(id, part, true);
+      }
+    }
+  }
+
+  Piece forward(int64_t part) const {
+    Builder builder("forward");
+    Copier copier(program_, builder);
+    const OnePart& own = of(part);
+    declare_inputs(builder, copier);
+    for (const ValueId id : own.received) copier.map(id, builder.carried(crossing_name(program_, id), program_.type(id)));
+    for (size_t i = 0; i < program_.ops.size(); ++i) {
+      if (own.forward.contains(static_cast<int32_t>(i))) copy_with_remade(copier, program_.ops[i]);
+    }
+    std::set<ValueId> leaving = own.carried;
+    for (const ValueId id : own.sent) {
+      if (!own.received.contains(id)) leaving.insert(id);  // else it stands there already
+    }
+    for (const ValueId id : leaving) builder.output(crossing_name(program_, id), copier[id], OutputKind::kCarried);
+    return finish(builder, "forward", "", own.received, own.sent);
+  }
+
+  // `inputs` and `weights`: which of the two halves of the backward; both: all of it.
+  Piece backward(int64_t part, bool first, bool last, bool inputs, bool weights) const {
+    const std::string name = inputs && weights ? "backward" : inputs ? "backward_input" : "backward_weight";
+    Builder builder(name);
+    Copier copier(program_, builder);
+    const OnePart& own = of(part);
+    const std::set<int32_t> early = inputs && weights ? std::set<int32_t>{} : ops_behind(own.gradients_sent, own.backward);
+    declare_inputs(builder, copier);
+    for (const ValueId id : own.carried) copier.map(id, builder.carried(crossing_name(program_, id), program_.type(id)));
+    for (const ValueId id : own.received) copier.map(id, builder.carried(crossing_name(program_, id), program_.type(id)));
+    for (const ValueId id : own.gradients_received) copier.map(id, builder.carried(crossing_name(program_, id), program_.type(id)));
+    std::set<ValueId> between;  // what the second half reads of the first
+    if (inputs != weights) {
+      const auto read = [&](ValueId id) {
+        const int32_t producer = parts_.producer(id);
+        if (producer >= 0 && early.contains(producer)) between.insert(id);
+      };
+      for (const int32_t op : own.backward) {
+        if (early.contains(op)) continue;
+        for (const ValueId id : program_.ops[static_cast<size_t>(op)].operands) each_kept(id, read);
+      }
+      for (const PartResult& result : own.results) {
+        for (const ValueId id : result.terms) each_kept(id, read);
+      }
+    }
+    if (!inputs) {
+      for (const ValueId id : between) copier.map(id, builder.carried(crossing_name(program_, id), program_.type(id)));
+    }
+    for (size_t i = 0; i < program_.ops.size(); ++i) {
+      const auto op = static_cast<int32_t>(i);
+      if (!own.backward.contains(op) || (inputs && !weights && !early.contains(op)) || (weights && !inputs && early.contains(op))) continue;
+      copy_with_remade(copier, program_.ops[i]);
+    }
+    std::set<ValueId> sent;
+    if (inputs) {
+      sent = own.gradients_sent;
+      std::set<ValueId> leaving = weights ? std::set<ValueId>{} : between;
+      for (const ValueId id : sent) {
+        if (!own.gradients_received.contains(id)) leaving.insert(id);
+      }
+      for (const ValueId id : leaving) {
+        remake(copier, id);
+        builder.output(crossing_name(program_, id), copier[id], OutputKind::kCarried);
+      }
+    }
+    if (weights) {
+      for (const PartResult& result : own.results) {
+        std::optional<Tensor> sum;
+        for (const ValueId id : result.terms) {
+          remake(copier, id);
+          sum = sum ? *sum + copier[id] : copier[id];
+        }
+        sum_up(builder, *result.output, *sum, first, last);
+      }
+    }
+    return finish(builder, name, weights ? variant_name(first, last) : "", inputs ? own.gradients_received : std::set<ValueId>{}, sent);
+  }
+
+  // Parameters that a part's pieces read or train.
+  std::set<std::string> parameters_of(int64_t part) const {
+    std::set<std::string> names;
+    const OnePart& own = of(part);
+    const auto read = [&](int32_t op) {
+      for (const ValueId id : program_.ops[static_cast<size_t>(op)].operands)
+        each_kept(id, [&](ValueId value) { add_parameter(value, names); });
+    };
+    for (const int32_t op : own.forward) read(op);
+    for (const int32_t op : own.backward) read(op);
+    for (const PartResult& result : own.results) {
+      if (starts_with(result.output->name, kGradientPrefix))
+        names.insert(result.output->name.substr(std::string_view(kGradientPrefix).size()));
+    }
+    return names;
+  }
+
+ private:
+  struct OnePart {
+    std::vector<PartResult> results;
+    std::set<int32_t> forward, backward;  // ops, without those that are remade
+    std::set<ValueId> carried;            // from its forward to its backward
+    std::set<ValueId> received, sent;     // by the forward
+    std::set<ValueId> gradients_received, gradients_sent;
+  };
+
+  OnePart& of(int64_t part) { return of_part_[static_cast<size_t>(part)]; }
+  const OnePart& of(int64_t part) const { return of_part_[static_cast<size_t>(part)]; }
+
+  // Calls body for the values behind views and constants that have to be there: `id` itself unless it is remade.
+  template <typename Body>
+  void each_kept(ValueId id, Body&& body) const {
+    const int32_t producer = parts_.producer(id);
+    if (producer < 0 || !is_remade(program_.ops[static_cast<size_t>(producer)])) return body(id);
+    for (const ValueId operand : program_.ops[static_cast<size_t>(producer)].operands) each_kept(operand, body);
+  }
+
+  void need(ValueId id, int64_t part, bool in_backward) {
+    each_kept(id, [&](ValueId value) { need_kept(value, part, in_backward); });
+  }
+
+  void need_kept(ValueId id, int64_t part, bool in_backward) {
+    const int32_t producer = parts_.producer(id);
+    if (producer < 0) return;
+    if (parts_.is_backward(producer)) {
+      const int64_t from = parts_.part(producer);
+      MW_CHECK(in_backward && from >= part, crossing_name(program_, id), " of part ", from, " is read by part ", part);
+      make(producer, from, true);
+      for (int64_t p = from; p > part; --p) {
+        of(p).gradients_sent.insert(id);
+        of(p - 1).gradients_received.insert(id);
+      }
+      return;
+    }
+    const int64_t from = parts_.is_free(producer) ? part : parts_.part(producer);
+    MW_CHECK(from <= part, crossing_name(program_, id), " of part ", from, " is read by part ", part);
+    make(producer, from, false);
+    for (int64_t p = from; p < part; ++p) {
+      of(p).sent.insert(id);
+      of(p + 1).received.insert(id);
+    }
+    if (in_backward && from == part) of(part).carried.insert(id);
+  }
+
+  void make(int32_t op, int64_t part, bool in_backward) {
+    if (!(in_backward ? of(part).backward : of(part).forward).insert(op).second) return;
+    for (const ValueId id : program_.ops[static_cast<size_t>(op)].operands) need(id, part, in_backward);
+  }
+
+  // The ops among `ops` that these values come from.
+  std::set<int32_t> ops_behind(const std::set<ValueId>& values, const std::set<int32_t>& ops) const {
+    std::set<int32_t> behind;
+    const std::function<void(ValueId)> follow = [&](ValueId id) {
+      each_kept(id, [&](ValueId value) {
+        const int32_t producer = parts_.producer(value);
+        if (producer < 0 || !ops.contains(producer) || !behind.insert(producer).second) return;
+        for (const ValueId operand : program_.ops[static_cast<size_t>(producer)].operands) follow(operand);
+      });
+    };
+    for (const ValueId id : values) follow(id);
+    return behind;
+  }
+
+  void declare_inputs(Builder& builder, Copier& copier) const {
+    for (const ProgramInput& input : program_.inputs) {
+      const Type& type = program_.type(input.value);
+      MW_CHECK(input.kind == InputKind::kParameter || input.kind == InputKind::kInput, "a training Program has no states: ", input.name);
+      copier.map(input.value, input.kind == InputKind::kParameter ? builder.parameter(input.name, type) : builder.input(input.name, type));
+    }
+  }
+
+  void copy_with_remade(Copier& copier, const Op& op) const {
+    for (const ValueId id : op.operands) remake(copier, id);
+    copier.copy(op);
+  }
+
+  void remake(Copier& copier, ValueId id) const {
+    if (copier.has(id)) return;
+    const Op& op = program_.ops[static_cast<size_t>(parts_.producer(id))];
+    MW_CHECK(is_remade(op), program_.describe(op), " crosses a boundary but is not carried");
+    for (const ValueId operand : op.operands) remake(copier, operand);
+    copier.copy(op);
+  }
+
+  void add_parameter(ValueId id, std::set<std::string>& names) const {
+    for (const ProgramInput& input : program_.inputs) {
+      if (input.value == id && input.kind == InputKind::kParameter) names.insert(input.name);
+    }
+  }
+
+  // Mail is named by value; whose it is says the caller, who knows the stages. What only passes through stays an input.
+  Piece finish(Builder& builder, const std::string& name, const std::string& variant, const std::set<ValueId>& received,
+               const std::set<ValueId>& sent) const {
+    Piece piece{.name = name, .variant = variant, .program = builder.take()};
+    remove_dead_ops(piece.program);
+    std::set<std::string> mail;
+    const auto add = [&](const std::set<ValueId>& ids, std::vector<Mail>& list) {
+      for (const ValueId id : ids) {
+        list.push_back({crossing_name(program_, id), -1});
+        mail.insert(list.back().name);
+      }
+    };
+    add(received, piece.receives);
+    add(sent, piece.sends);
+    std::vector<bool> used(piece.program.values.size(), false);
+    for (const Op& op : piece.program.ops) {
+      for (const ValueId id : op.operands) used[static_cast<size_t>(id)] = true;
+    }
+    for (const ProgramOutput& output : piece.program.outputs) used[static_cast<size_t>(output.value)] = true;
+    std::erase_if(piece.program.inputs, [&](const ProgramInput& input) {
+      return !used[static_cast<size_t>(input.value)] && !(input.kind == InputKind::kCarried && mail.contains(input.name));
+    });
+    return piece;
+  }
+
+  const Program& program_;
+  Parts parts_;
+  std::vector<OnePart> of_part_;
+};
+
+// A copy of the carried region for each microbatch in flight: the lowest that is free.
+class Copies {
+ public:
+  explicit Copies(const std::vector<StageRow>& rows) {
+    for (const StageRow& row : rows) left_[row.microbatch] += ends(row);
+  }
+  int32_t of(const StageRow& row) {
+    if (!copy_.contains(row.microbatch)) {
+      int32_t lowest = 0;
+      while (taken_.contains(lowest)) ++lowest;
+      taken_.insert(copy_[row.microbatch] = lowest);
+      count_ = std::max(count_, lowest + 1);
+    }
+    const int32_t copy = copy_[row.microbatch];
+    if (ends(row) && --left_[row.microbatch] == 0) taken_.erase(copy);
+    return copy;
+  }
+  int32_t count() const { return count_; }
+
+ private:
+  static bool ends(const StageRow& row) { return row.work == StageWork::kBackward || row.work == StageWork::kBackwardWeight; }
+  std::map<int64_t, int64_t> left_;
+  std::map<int64_t, int32_t> copy_;
+  std::set<int32_t> taken_;
+  int32_t count_ = 1;
+};
+
+// The Plan of one stage: its pieces as its rows ask for them.
+class StageMaker {
+ public:
+  StageMaker(const StageCutter& cutter, const PipelineShape& shape, int64_t stage) : cutter_(cutter), shape_(shape), stage_(stage) {}
+
+  Plan make(const std::vector<StageRow>& rows, const Program& update) {
+    Copies copies(rows);
+    for (const StageRow& row : rows) plan_.order.push_back({piece_of(row), static_cast<int32_t>(row.microbatch), copies.of(row)});
+    plan_.carried_copies = copies.count();
+    plan_.order.push_back({static_cast<int32_t>(plan_.pieces.size()), 0, 0});
+    plan_.pieces.push_back({.name = "update", .variant = "", .program = update});
+    return std::move(plan_);
+  }
+
+ private:
+  int32_t piece_of(const StageRow& row) {
+    const bool sums = row.work == StageWork::kBackward || row.work == StageWork::kBackwardWeight;
+    const bool first = sums && row.microbatch == 0, last = sums && row.microbatch + 1 == shape_.microbatches;
+    const auto [at, added] = known_.emplace(std::tuple(row.work, row.chunk, first, last), static_cast<int32_t>(plan_.pieces.size()));
+    if (!added) return at->second;
+    const int64_t part = row.chunk * shape_.stages + stage_;
+    Piece piece = row.work == StageWork::kForward
+                      ? cutter_.forward(part)
+                      : cutter_.backward(part, first, last, row.work != StageWork::kBackwardWeight, row.work != StageWork::kBackwardInput);
+    piece.chunk = static_cast<int32_t>(row.chunk);
+    const bool forward = row.work == StageWork::kForward;
+    const auto before = static_cast<int32_t>((stage_ + shape_.stages - 1) % shape_.stages),
+               behind = static_cast<int32_t>((stage_ + 1) % shape_.stages);
+    for (Mail& mail : piece.receives) mail.stage = forward ? before : behind;
+    for (Mail& mail : piece.sends) mail.stage = forward ? behind : before;
+    plan_.pieces.push_back(std::move(piece));
+    return at->second;
+  }
+
+  const StageCutter& cutter_;
+  const PipelineShape& shape_;
+  int64_t stage_;
+  Plan plan_;
+  std::map<std::tuple<StageWork, int64_t, bool, bool>, int32_t> known_;
+};
+
+}  // namespace
+
+int64_t first_layer_of(int64_t part, int64_t parts, int64_t layers) { return part * layers / parts; }
+
+StagePlans cut_into_stages(const Program& training, const Program& update, PipelineOrder order, const PipelineShape& shape) {
+  check_pipeline(order, shape);
+  const StageCutter cutter(training, shape.stages * shape.chunks);
+  StagePlans plans;
+  std::map<std::string, std::set<int64_t>> stages_of;
+  for (int64_t stage = 0; stage < shape.stages; ++stage) {
+    plans.stages.push_back(StageMaker(cutter, shape, stage).make(stage_order(order, shape, stage), update));
+    std::set<std::string> seen;
+    for (int64_t chunk = 0; chunk < shape.chunks; ++chunk) {
+      for (const std::string& name : cutter.parameters_of(chunk * shape.stages + stage)) {
+        MW_CHECK(seen.insert(name).second, "parameter ", name, " is used by two chunks of stage ", stage);
+        stages_of[name].insert(stage);
+      }
+    }
+  }
+  for (const auto& [name, stages] : stages_of) {
+    if (stages.size() > 1) plans.shared_parameters[name] = {stages.begin(), stages.end()};
+  }
+  return plans;
+}
+
+}  // namespace mw

@@ -1,0 +1,32 @@
+// cut_into_stages: from a differentiated Program and an update Program to the Plans of a pipeline's stages.
+//
+//   stage 0 of 2, 1f1b   F0 F1 B0 F2 B1 B2 update       forward   sends layers.1.output, backward receives its gradient
+//   stage 1              F0 B0 F1 B1 F2 B2 update
+//
+// Layers are dealt out by their scopes: the embedding goes with the first part, all that follows the layers with the last one. What depends
+// on the batch alone is made wherever it is read. A value that a later part reads is sent from part to part; a gradient goes the other way.
+// A parameter that several stages use (a tied embedding) is on each of them, which adds up the gradient of its own uses alone; `update`
+// then has to sum them (`shared_parameters`).
+#pragma once
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ir/plan.h"
+#include "passes/stage_order.h"
+
+namespace mw {
+
+struct StagePlans {
+  std::vector<Plan> stages;
+  // Parameters on more than one stage: which ones, ascending.
+  std::map<std::string, std::vector<int64_t>> shared_parameters;
+};
+
+// Of `shape.microbatches` microbatches. `update` is put behind every stage as it is. UserError where there are fewer layers than parts.
+StagePlans cut_into_stages(const Program& training, const Program& update, PipelineOrder order, const PipelineShape& shape);
+
+// First layer of part `part` of `parts`, and of the one behind it.
+int64_t first_layer_of(int64_t part, int64_t parts, int64_t layers);
+
+}  // namespace mw
