@@ -6,6 +6,7 @@ import meshwright as mw
 import pytest
 from meshwright.cli.main import main
 from meshwright.hardware import find_hardware, hardware_names
+from meshwright.packaged import configs_folder
 
 STEP = dict(seq=8192, batch=16, remat="full", dtype="bfloat16")
 
@@ -23,6 +24,8 @@ def test_a_step_on_every_chip(name):
     assert 0.1 < plan.mfu < 0.8 and plan.step_seconds == pytest.approx(sum(estimate.seconds.values()))
     assert plan.tokens_per_second == pytest.approx(16 * 8192 / plan.step_seconds)
     chip = find_hardware(name)
+    fields = json.loads((configs_folder() / "hardware" / f"{name}.json").read_text(encoding="utf-8"))
+    assert ". Source: " in fields["note"] and len(fields["network"]) >= 2  # links of a domain or slice, and those beyond
     assert plan.mfu == pytest.approx(plan.model_flops / plan.step_seconds / 8 / chip.peak_flops["bfloat16"])
     assert plan.available_bytes == int(chip.memory_bytes)
     assert estimate.assumptions["flops_efficiency"] == chip.flops_efficiency
