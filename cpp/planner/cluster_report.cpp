@@ -82,29 +82,23 @@ ScopeFilter filter_of(const Stage& stage) {
   };
 }
 
-void check_order(const PipelineSettings& p) {
-  const std::vector<std::string> orders{"gpipe", "1f1b", "interleaved", "zero_bubble"};
-  if (std::find(orders.begin(), orders.end(), p.order) == orders.end())
-    throw UserError("there is no pipeline order '" + p.order + "'" + did_you_mean(p.order, orders) +
-                    "; known: gpipe, 1f1b, interleaved, zero_bubble");
-  if (p.stages < 1 || p.interleave < 1) throw UserError("stages and interleave are at least 1");
-  if (p.interleave > 1 && p.order != "interleaved") throw UserError("interleave belongs to pipeline=interleaved, not to " + p.order);
+// What carried values are there for at once: a forward of one run of layers leaves them, its backward on the weights drops them.
+double in_flight(const std::vector<StageRow>& rows, int64_t chunks) {
+  int64_t held = 0, most = 0;
+  for (const StageRow& row : rows) {
+    if (row.work == StageWork::kForward) most = std::max(most, ++held);
+    if (row.work == StageWork::kBackward || row.work == StageWork::kBackwardWeight) --held;
+  }
+  return static_cast<double>(most) / static_cast<double>(chunks);
 }
 
-double in_flight(const PipelineSettings& p, int64_t stage, int64_t microbatches) {
-  if (p.order == "gpipe") return static_cast<double>(microbatches);
-  const int64_t behind = p.stages - stage - 1;
-  if (p.order != "interleaved") return static_cast<double>(std::min(microbatches, behind + 1));
-  const int64_t chunks = std::min(microbatches * p.interleave, 2 * behind + (p.interleave - 1) * p.stages + 1);
-  return static_cast<double>(chunks) / static_cast<double>(p.interleave);
-}
-
-// Waiting of the slowest stage while the pipeline fills and drains (Narayanan et al. 2021; Qi et al. 2024 for zero_bubble).
-double bubble_of(const PipelineSettings& p, double forward, double backward, double weights, double send) {
-  const double others = static_cast<double>(p.stages - 1), both = forward + backward + 2 * send;
-  if (p.order == "interleaved") return others * both / static_cast<double>(p.interleave);
-  if (p.order == "zero_bubble") return others * std::max(0.0, both - 2 * weights);
-  return others * both;
+// Waiting of the slowest stage, as if all took as long as it: what the orders of all stages take beyond its work when they are played.
+double bubble_of(PipelineOrder order, const PipelineShape& shape, const StageTimes& times) {
+  std::vector<std::vector<StageRow>> orders;
+  for (int64_t stage = 0; stage < shape.stages; ++stage) orders.push_back(stage_order(order, shape, stage));
+  const double work =
+      static_cast<double>(shape.chunks * shape.microbatches) * (times.forward + times.backward_input + times.backward_weight);
+  return std::max(0.0, play_pipeline(orders, shape, times).seconds - work);
 }
 
 StepMemory memory_of_stage(const StepReport& report, const Plan& plan, const ScopeFilter& counts, const std::vector<PieceMemory>& over_time,
@@ -152,8 +146,10 @@ double flops_of_stage(const Plan& plan, const StepTime& time, const ScopeFilter&
 
 ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardware, const EstimateSettings& settings,
                                 const PipelineSettings& pipeline) {
-  check_order(pipeline);
+  const PipelineShape shape{pipeline.stages, pipeline.interleave, spec.microbatches};
+  check_pipeline(pipeline.order, shape);
   ClusterReport result;
+  StageTimes times;
   double executed = 0, longest = -1, update = 0;
   int64_t most = -1;
   for (const Stage& stage : stages_of(spec.config, pipeline.stages)) {
@@ -166,7 +162,7 @@ ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardw
     std::vector<PieceMemory> over_time;
     for (size_t i = 0; i < plan.pieces.size(); ++i) over_time.push_back(memory_over_time(plan.pieces[i], time.pieces[i]));
     executed += static_cast<double>(stage.count * spec.mesh.size()) * flops_of_stage(plan, time, counts);
-    const double copies = pipeline.stages == 1 ? 1 : in_flight(pipeline, stage.first, spec.microbatches);
+    const double copies = pipeline.stages == 1 ? 1 : in_flight(stage_order(pipeline.order, shape, stage.first), shape.chunks);
     const StepMemory memory = memory_of_stage(report, plan, counts, over_time, copies);
     result.stages.push_back({stage.first, stage.count, stage.layers, copies, memory, time.seconds});
     update = std::max(update, time.pieces.back().seconds);
@@ -180,14 +176,18 @@ ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardw
       if (pipeline.stages > 1) {
         const int64_t bytes = spec.batch / spec.microbatches * spec.seq * spec.config.embedding_dim * dtype_bytes(spec.dtype) /
                               (spec.mesh.size() / spec.mesh.size_of("tensor")) / spec.mesh.size_of("tensor");
-        const double send = model.send(static_cast<double>(bytes), spec.mesh.size() / spec.mesh.size_of("data")).seconds;
         const PieceTime &forward = time.pieces[0], &backward = time.pieces[1];
-        result.bubble_seconds = bubble_of(pipeline, forward.seconds, backward.seconds, forward.weight_seconds, send);
+        const double chunks = static_cast<double>(shape.chunks);
+        times = {.forward = forward.seconds / chunks,
+                 .backward_input = std::max(0.0, backward.seconds - forward.weight_seconds) / chunks,
+                 .backward_weight = forward.weight_seconds / chunks,
+                 .send = model.send(static_cast<double>(bytes), spec.mesh.size() / spec.mesh.size_of("data")).seconds};
       }
       result.memory = std::move(over_time);
       result.time = std::move(time);
     }
   }
+  if (pipeline.stages > 1) result.bubble_seconds = bubble_of(pipeline.order, shape, times);
   result.step_seconds = result.time.seconds + result.bubble_seconds;
   if (pipeline.stages > 1) {
     result.step.num_parameters = num_elements(model_parameters(spec.config, spec.dtype));

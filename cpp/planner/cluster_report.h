@@ -1,7 +1,8 @@
 // What a step takes on a cluster: StepReport, and the time of a step on named hardware, with stages where the model is cut into some.
 //
-//   const ClusterReport report = report_on_cluster(spec, hardware, settings, {.stages = 16, .order = "1f1b"});
+//   const ClusterReport report = report_on_cluster(spec, hardware, settings, {.stages = 16, .order = PipelineOrder::k1F1B});
 #pragma once
+#include "passes/stage_order.h"
 #include "planner/memory_timeline.h"
 #include "planner/step_report.h"
 
@@ -9,15 +10,15 @@ namespace mw {
 
 struct PipelineSettings {
   int64_t stages = 1;
-  std::string order = "1f1b";  // "gpipe", "1f1b", "interleaved", "zero_bubble"
-  int64_t interleave = 1;      // runs of layers per stage, for "interleaved"
+  PipelineOrder order = PipelineOrder::k1F1B;
+  int64_t interleave = 1;  // runs of layers per stage, for kInterleaved
 };
 
 // Stages that are alike.
 struct StageFacts {
   int64_t first = 0, count = 1;  // stages first .. first + count - 1
   int64_t layers = 0;
-  double microbatches_in_flight = 1;  // of the first of them
+  double microbatches_in_flight = 1;  // at most, of the first of them; one of several runs of layers counts as a share of a microbatch
   StepMemory memory;                  // of a rank of the first of them
   double seconds = 0;                 // of a step, without waiting for other stages
 };
@@ -31,7 +32,7 @@ struct ClusterReport {
   std::vector<PieceMemory> memory;  // over the time of the pieces of `time`
 };
 
-// `spec.batch` sequences of all ranks; every stage has the mesh of `spec`. UserError for an order that does not exist.
+// `spec.batch` sequences of all ranks; every stage has the mesh of `spec`. UserError as check_pipeline.
 ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardware, const EstimateSettings& settings,
                                 const PipelineSettings& pipeline);
 

@@ -85,7 +85,7 @@ EstimateSettings estimate_settings(const py::dict& fields) {
 
 PipelineSettings pipeline_settings(const py::dict& fields) {
   return {.stages = py::cast<int64_t>(fields["stages"]),
-          .order = py::cast<std::string>(fields["pipeline"]),
+          .order = parse_pipeline_order(py::cast<std::string>(fields["pipeline"])),
           .interleave = py::cast<int64_t>(fields["interleave"])};
 }
 
