@@ -70,12 +70,13 @@ void reference(const ReferenceContext& context) {
   if (!context.operands.empty()) context.result(0).data = context.operand(0).data;
 }
 
-constexpr OpDef def(std::string_view name, std::string_view doc, std::vector<Type> (*infer)(const Signature&), int num_operands = 1) {
+constexpr OpDef def(std::string_view name, std::string_view doc, std::vector<Type> (*infer)(const Signature&), int num_operands = 1,
+                    DimRole (*role_of_dim)(const Signature&, std::string_view) = role) {
   return {.name = name,
           .doc = doc,
           .num_operands = num_operands,
           .infer = infer,
-          .role = role,
+          .role = role_of_dim,
           .cost = moves_only,
           .reference = reference,
           .collective = true};
@@ -84,7 +85,7 @@ constexpr OpDef def(std::string_view name, std::string_view doc, std::vector<Typ
 constexpr std::array<OpDef, 7> kDefs{
     def("all_gather", "The shards of all parts one after another along `dim`", infer_gather),
     def("reduce_scatter", "This rank's shard along `dim` of the sum over all parts", infer_scatter),
-    def("all_reduce", "The sum or max over all parts", infer_all_reduce),
+    def("all_reduce", "The sum or max over all parts", infer_all_reduce, 1, nullptr),
     def("all_to_all", "`split_dim` in pieces, one to each part; what arrives one after another along `concat_dim`", infer_all_to_all),
     def("shard_slice", "This rank's shard along `dim` of a value that every part holds; nothing is sent", infer_scatter),
     def("shard_offset",

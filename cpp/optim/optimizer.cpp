@@ -17,6 +17,13 @@ Tensor clip_factor(Tensor norm, double clip) {
   return minimum(constant(*norm.builder, clip) / (norm + kNormFloor), constant(*norm.builder, 1.0));
 }
 
+// Of the gradients of all stages. A stage without any takes part with 0.
+Tensor global_norm(Builder& b, const std::vector<Tensor>& gradients, const OverStages& over) {
+  Tensor squares = gradients.empty() ? constant(b, 0.0) : sum_of_squares(gradients);
+  if (!over.axis.empty()) squares = all_reduce(squares, "sum", {over.axis}, over.stages);
+  return sqrt(squares);
+}
+
 // New version of the FP32 weights; states of the rule are written.
 Tensor update_weight(Builder& b, const OptimizerConfig& config, const TrainedParameter& parameter, Tensor weight, Tensor gradient,
                      const Scalars& scalars) {
@@ -75,13 +82,18 @@ std::vector<std::string> optimizer_state_prefixes(const OptimizerConfig& config)
 }
 
 Program trace_update(const OptimizerConfig& config, const std::vector<TrainedParameter>& parameters,
-                     const std::vector<BalancedBias>& balanced) {
+                     const std::vector<BalancedBias>& balanced, const OverStages& over) {
   check_optimizer(config);
   Builder b("update");
   const Type scalar{DType::kF32, {}};
-  std::vector<Tensor> gradients;
-  for (const TrainedParameter& parameter : parameters)
-    gradients.push_back(b.state("gradient." + parameter.name, parameter.type.with_dtype(DType::kF32)));
+  std::vector<Tensor> gradients, counted;
+  for (const TrainedParameter& parameter : parameters) {
+    Tensor gradient = b.state("gradient." + parameter.name, parameter.type.with_dtype(DType::kF32));
+    if (const auto pair = over.summed.find(parameter.name); pair != over.summed.end())
+      gradient = all_reduce(gradient, "sum", {pair->second}, 2);
+    gradients.push_back(gradient);
+    if (!over.counted_elsewhere.contains(parameter.name)) counted.push_back(gradient);
+  }
   Scalars scalars{.lr = b.input("lr", scalar), .gradient_scale = {}, .correction1 = {}, .correction2 = {}};
   if (config.kind == "adamw") {
     scalars.correction1 = b.input("correction1", scalar);
@@ -89,7 +101,7 @@ Program trace_update(const OptimizerConfig& config, const std::vector<TrainedPar
   }
   {
     Scope scope(b, "clip");
-    const Tensor norm = sqrt(sum_of_squares(gradients));
+    const Tensor norm = global_norm(b, counted, over);
     b.output("grad_norm", norm);
     scalars.gradient_scale = config.clip > 0 ? clip_factor(norm, config.clip) : constant(b, 1.0);
   }

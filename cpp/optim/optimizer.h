@@ -6,6 +6,8 @@
 // ("first_moment.NAME", ...), and f32 scalars that the trainer fills each step: "lr", and for AdamW "correction1", "correction2".
 // Results: "grad_norm" (before clipping).
 #pragma once
+#include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -47,7 +49,18 @@ std::vector<std::string> optimizer_state_prefixes(const OptimizerConfig& config)
 // UserError for an unknown kind or a value out of range.
 void check_optimizer(const OptimizerConfig& config);
 
+// Where every stage of a pipeline updates the parameters it has: what the stages have to tell each other.
+struct OverStages {
+  std::string axis;  // part of a mesh axis over which the stages lie, "stage:1:4"; empty: there is one stage
+  int64_t stages = 1;
+  // Parameters that this stage and another one use, each with its own part of the gradient (a tied embedding), and the part of the mesh
+  // axis that holds the two, "stage:3:2": their gradients are summed over it.
+  std::map<std::string, std::string> summed{};
+  // Of these, the ones whose gradient another stage counts in the norm.
+  std::set<std::string> counted_elsewhere{};
+};
+
 Program trace_update(const OptimizerConfig& config, const std::vector<TrainedParameter>& parameters,
-                     const std::vector<BalancedBias>& balanced = {});
+                     const std::vector<BalancedBias>& balanced = {}, const OverStages& over = {});
 
 }  // namespace mw
