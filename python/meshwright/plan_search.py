@@ -280,9 +280,10 @@ def choose(question: Question, prune: bool = True) -> tuple[PlanReport, list[Jud
     """
     rows = compare(question, prune)
     if not rows:
-        fixed = "".join(f", {axis}={size}" for axis, size in question.fixed.items())
+        fixed = " ".join(f"{axis}={size}" for axis, size in question.fixed.items())
         raise UserError(
-            f"mesh=auto: no mesh of {question.chips} ranks{fixed} divides a batch of {question.batch} sequences of {question.seq} tokens"
+            f"there is no mesh of {question.chips} ranks{' with ' + fixed if fixed else ''} that divides "
+            f"a batch of {question.batch} sequences of {question.seq} tokens"
             + (f" in {question.microbatches} microbatches" if question.microbatches else "")
             + f", {question.fields['num_query_heads']} heads and {question.fields['num_layers']} layers"
         )

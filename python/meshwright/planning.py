@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -107,10 +108,15 @@ def plan(
 
     spec = spec_with(remat)
     on = None if hardware is None else find_hardware(hardware, spec.num_ranks * stages, network)
+    if on is None and stages > 1:
+        raise UserError(f"plan: stage={stages} is planned on named hardware; name one, such as hardware='h100'")
     if on is None and network is not None:
         raise UserError("plan: network belongs to hardware; name one")
     if chips is not None and chips != spec.num_ranks * stages:
-        raise UserError(f"plan: the mesh has {spec.num_ranks * stages} ranks, but chips={chips}; every chip is one rank")
+        raise UserError(
+            f"plan: the mesh has {spec.num_ranks * stages} ranks, but chips={chips}; every chip is one rank. Expected sizes whose product "
+            f"is {chips}{_with_so_many(axes, stages, chips)}, or mesh=auto"
+        )
     warnings = []
     if seq > length:
         warnings.append(f"a sequence of {seq} tokens is longer than the model allows: max_position_embeddings={length}")
@@ -199,6 +205,12 @@ def _question(model: Any, asked: dict[str, Any]) -> Question:
         fixed=mesh_axes(asked.get("mesh")),
         within=find_hardware(hardware, chips, asked.get("network")).network[0]["chips"],
     )
+
+
+def _with_so_many(axes: Mapping[str, int], stages: int, chips: int) -> str:
+    """`, such as fsdp=8`: the mesh with another `fsdp`, where that makes it so many ranks."""
+    others = stages * math.prod(size for axis, size in axes.items() if axis != "fsdp")
+    return f", such as fsdp={chips // others}" if chips % others == 0 else ""
 
 
 def _least_recompute(report_with: Callable[[str], PlanReport]) -> PlanReport:

@@ -34,7 +34,7 @@ def test_as_many_ranks_as_mpirun_started(monkeypatch) -> None:
     assert np.prod(list(mesh.values())) == 8 and "stage" not in mesh and line.startswith("mesh: ")
     again, _ = choose_mesh("small", ranks, (16, 256), settings)
     assert again == mesh
-    with pytest.raises(mw.UserError, match="no mesh of 8 ranks divides a batch of 3 sequences of 7 tokens"):
+    with pytest.raises(mw.UserError, match="no mesh of 8 ranks that divides a batch of 3 sequences of 7 tokens"):
         choose_mesh("tiny", ranks, (3, 7), settings)
 
 

@@ -104,8 +104,13 @@ def test_512_chips_in_seconds():
     [
         (dict(mesh="auto", chips=8), "needs hardware: what every rank is"),
         (dict(mesh="auto", hardware="h100"), "needs chips"),
+        (dict(mesh={"fsdp": 4, "tensor": 2}, chips=16, batch=16), r"8 ranks, but chips=16; .* product is 16, such as fsdp=8, or mesh=auto"),
+        (dict(mesh={"tensor": 3}, chips=16), r"the mesh has 3 ranks, but chips=16; .* product is 16, or mesh=auto"),
+        (dict(mesh={"stage": 2}), "stage=2 is planned on named hardware; name one, such as hardware='h100'"),
+        (dict(mesh={"tensor": 3}, hardware="h100"), "does not divide dim 'seq' of size 64; nearest sizes that work: 63 or 66"),
+        (dict(mesh={"stage": 200}, hardware="h100"), "has no 200 stages; expected at most"),
         (dict(mesh="best", chips=8), "expected a Mesh, a dict such as .* or 'auto', found 'best'"),
-        (dict(mesh="auto", chips=7, batch=8, hardware="h100"), "no mesh of 7 ranks divides a batch of 8 sequences of 64 tokens"),
+        (dict(mesh="auto", chips=7, batch=8, hardware="h100"), "no mesh of 7 ranks that divides a batch of 8 sequences of 64 tokens"),
         (dict(mesh="auto", chips=8, hardware="h100", remat="fulll"), "did you mean 'full'"),
         (dict(mesh="auto", chips=8, hardware="h10"), "did you mean 'h100'"),
     ],
@@ -113,6 +118,11 @@ def test_512_chips_in_seconds():
 def test_messages(settings, message):
     with pytest.raises(mw.UserError, match=message):
         mw.plan("tiny", seq=64, **settings)
+
+
+def test_axes_that_leave_no_mesh():
+    with pytest.raises(mw.UserError, match="no mesh of 16 ranks with tensor=3 that divides a batch of 16 sequences of 64 tokens"):
+        mw.sweep("tiny", chips=16, mesh={"tensor": 3}, batch=16, seq=64, hardware="h100")
 
 
 def test_command_line(capsys):
