@@ -90,6 +90,10 @@ std::unique_ptr<Transfer> Communicator::start_reduce_scatter(const Group& group,
   return postpone([=, this] { reduce_scatter(group, dtype, in, out, count); });
 }
 
+std::unique_ptr<Transfer> Communicator::start_shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) {
+  return postpone([=, this] { shift(group, steps, in, out, bytes); });
+}
+
 void SingleRank::all_reduce(const Group&, DType dtype, ReduceKind, const void* in, void* out, int64_t count) {
   copy_bytes(in, out, count * dtype_bytes(dtype));
 }

@@ -62,12 +62,13 @@ class Communicator {
   virtual void send(int64_t to, int64_t tag, const void* data, int64_t bytes) = 0;
   virtual void receive(int64_t from, int64_t tag, void* data, int64_t bytes) = 0;
 
-  // The same three without waiting. Buffers stay as they are until `finish`; in between, any other call may be made. All members of a group
-  // start and finish their calls in one order. Here, and for ranks that are threads, everything happens in `finish`.
+  // Four of them without waiting. Buffers stay as they are until `finish`; in between, any other call may be made. All members of a group
+  // start and finish their calls in one order. Here everything happens in `finish`.
   virtual std::unique_ptr<Transfer> start_all_reduce(const Group& group, DType dtype, ReduceKind kind, const void* in, void* out,
                                                      int64_t count);
   virtual std::unique_ptr<Transfer> start_all_gather(const Group& group, const void* in, void* out, int64_t bytes);
   virtual std::unique_ptr<Transfer> start_reduce_scatter(const Group& group, DType dtype, const void* in, void* out, int64_t count);
+  virtual std::unique_ptr<Transfer> start_shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes);
   // Called often while computing, where messages need it to move on.
   virtual void progress() {}
 };

@@ -61,6 +61,11 @@ void CountedCommunicator::shift(const Group& group, int64_t steps, const void* i
   inner_.shift(group, steps, in, out, bytes);
 }
 
+std::unique_ptr<Transfer> CountedCommunicator::start_shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) {
+  if (steps % group.size() != 0) bytes_sent_ += static_cast<double>(bytes);
+  return inner_.start_shift(group, steps, in, out, bytes);
+}
+
 void CountedCommunicator::send(int64_t to, int64_t tag, const void* data, int64_t bytes) {
   bytes_sent_ += static_cast<double>(bytes);
   inner_.send(to, tag, data, bytes);

@@ -88,6 +88,59 @@ class ThreadWorld::Rank : public Communicator {
     leave();
   }
 
+  std::unique_ptr<Transfer> start_all_reduce(const Group& group, DType dtype, ReduceKind kind, const void* in, void* out,
+                                             int64_t count) override {
+    return start(group, in, {.out = out, .dtype = dtype, .kind = kind, .count = count});
+  }
+
+  std::unique_ptr<Transfer> start_all_gather(const Group& group, const void* in, void* out, int64_t bytes) override {
+    return start(group, in, {.out = out, .bytes = bytes});
+  }
+
+  std::unique_ptr<Transfer> start_reduce_scatter(const Group& group, DType dtype, const void* in, void* out, int64_t count) override {
+    return start(group, in, {.out = out, .dtype = dtype, .first = group.index * count, .count = count});
+  }
+
+  std::unique_ptr<Transfer> start_shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) override {
+    const int64_t n = group.size(), from = ((group.index - steps) % n + n) % n;
+    return start(group, in, {.out = out, .bytes = bytes, .source = from});
+  }
+
+  // Others need this rank to read their buffers too, so whatever can move on does.
+  void finish(int64_t ticket) {
+    for (;;) {
+      progress();
+      std::unique_lock lock(world_.mutex_);
+      const auto found = std::find_if(under_way_.begin(), under_way_.end(), [&](const Half& half) { return half.ticket == ticket; });
+      if (found == under_way_.end()) return;
+      world_.changed_.wait(lock, [&] {
+        return world_.aborted_ || found->flight->taken == found->lane_members() ||
+               std::any_of(under_way_.begin(), under_way_.end(), [](const Half& half) { return half.may_take(); });
+      });
+      if (world_.aborted_) throw OtherRankFailed();
+    }
+  }
+
+  void progress() override {
+    if (under_way_.empty()) return;
+    for (Half& half : under_way_) {
+      {
+        const std::lock_guard lock(world_.mutex_);
+        if (!half.may_take()) continue;
+      }
+      take(half);
+      const std::lock_guard lock(world_.mutex_);
+      half.taken = true;
+      ++half.flight->taken;
+      world_.changed_.notify_all();
+    }
+    const std::lock_guard lock(world_.mutex_);
+    std::erase_if(under_way_, [](Half& half) { return half.end(); });
+  }
+
+  // After an aborted run.
+  void forget() { under_way_.clear(); }
+
   void send(int64_t to, int64_t tag, const void* data, int64_t bytes) override { world_.post({rank_, to, tag}, data, bytes); }
   void receive(int64_t from, int64_t tag, void* data, int64_t bytes) override { world_.collect({from, rank_, tag}, data, bytes); }
 
@@ -96,6 +149,73 @@ class ThreadWorld::Rank : public Communicator {
     const std::byte* data;
     const int64_t* bytes;
   };
+
+  class Started : public Transfer {
+   public:
+    Started(Rank& rank, int64_t ticket) : rank_(rank), ticket_(ticket) {}
+    void finish() override { rank_.finish(ticket_); }
+
+   private:
+    Rank& rank_;
+    int64_t ticket_;
+  };
+
+  // This rank's part of a collective that it has started.
+  struct Half {
+    void* out;
+    int64_t bytes = 0;    // what is copied from each member, or from `source` alone
+    int64_t source = -1;  // of a shift
+    DType dtype = DType::kF32;
+    ReduceKind kind = ReduceKind::kSum;
+    int64_t first = 0, count = 0;  // of a reduction
+    int64_t ticket = 0;
+    Lane* lane = nullptr;
+    Flight* flight = nullptr;
+    bool taken = false;
+
+    int64_t lane_members() const { return static_cast<int64_t>(flight->buffers.size()); }
+    bool may_take() const { return !taken && flight->arrived == lane_members(); }
+    // Through when everyone has read this rank's buffer.
+    bool end() {
+      if (flight->taken != lane_members()) return false;
+      ++flight->ended;
+      while (!lane->flights.empty() && lane->flights.front().ended == static_cast<int64_t>(lane->started.size())) {
+        lane->flights.pop_front();
+        ++lane->first;
+      }
+      return true;
+    }
+  };
+
+  std::unique_ptr<Transfer> start(const Group& group, const void* in, Half half) {
+    {
+      const std::lock_guard lock(world_.mutex_);
+      if (world_.aborted_) throw OtherRankFailed();
+      half.lane = &world_.lanes_[group.ranks];
+      half.lane->started.resize(static_cast<size_t>(group.size()));
+      const uint64_t number = half.lane->started[static_cast<size_t>(group.index)]++;
+      while (half.lane->flights.size() <= number - half.lane->first)
+        half.lane->flights.emplace_back().buffers.resize(static_cast<size_t>(group.size()));
+      half.flight = &half.lane->flights[number - half.lane->first];
+      half.flight->buffers[static_cast<size_t>(group.index)] = in;
+      ++half.flight->arrived;
+      world_.changed_.notify_all();
+    }
+    half.ticket = ++tickets_;
+    under_way_.push_back(half);
+    return std::make_unique<Started>(*this, half.ticket);
+  }
+
+  static void take(const Half& half) {
+    const std::vector<const void*>& buffers = half.flight->buffers;
+    if (half.count > 0) return combine(half.dtype, half.kind, buffers, half.first, half.out, half.count);
+    const auto bytes = static_cast<size_t>(half.bytes);
+    if (half.source >= 0) {
+      std::memcpy(half.out, buffers[static_cast<size_t>(half.source)], bytes);
+      return;
+    }
+    for (size_t r = 0; r < buffers.size(); ++r) std::memcpy(static_cast<std::byte*>(half.out) + r * bytes, buffers[r], bytes);
+  }
 
   // Shows `in` to the group; returns everyone's once all have come.
   const std::vector<const void*>& post(const Group& group, const void* in) {
@@ -111,6 +231,8 @@ class ThreadWorld::Rank : public Communicator {
   Group everyone_;
   Meeting* meeting_ = nullptr;
   std::vector<std::byte> scratch_;
+  std::vector<Half> under_way_;  // in the order of their start
+  int64_t tickets_ = 0;
 };
 
 // The threads of ranks 1 and up.
@@ -257,6 +379,8 @@ void ThreadWorld::run(const std::function<void(Communicator&)>& body) {
   if (error) {
     meetings_.clear();
     letters_.clear();
+    lanes_.clear();
+    for (const std::unique_ptr<Rank>& rank : ranks_) rank->forget();
     std::rethrow_exception(error);
   }
 }

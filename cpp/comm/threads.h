@@ -40,6 +40,17 @@ class ThreadWorld : public World {
     std::vector<const void*> buffers;
   };
 
+  // The halves of collectives: the n-th that a group has started, until every member has ended it.
+  struct Flight {
+    int64_t arrived = 0, taken = 0, ended = 0;  // members that have shown their buffer, that have read those of all, that are through
+    std::vector<const void*> buffers;
+  };
+  struct Lane {
+    std::deque<Flight> flights;
+    uint64_t first = 0;             // number of the one in front
+    std::vector<uint64_t> started;  // by member: how many
+  };
+
   struct Address {
     int64_t from, to, tag;
     auto operator<=>(const Address&) const = default;
@@ -57,6 +68,7 @@ class ThreadWorld : public World {
   bool aborted_ = false;
   std::map<std::vector<int64_t>, std::unique_ptr<Meeting>> meetings_;
   std::map<Address, std::deque<std::vector<std::byte>>> letters_;
+  std::map<std::vector<int64_t>, Lane> lanes_;  // by the ranks of a group
   std::vector<int64_t> everyone_;
   std::vector<std::unique_ptr<Rank>> ranks_;
   std::unique_ptr<Workers> workers_;

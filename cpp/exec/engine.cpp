@@ -145,7 +145,8 @@ void Engine::check_same_program(const Plan& plan) const {
   }
   std::map<std::string, std::string> facts;
   for (const Piece& piece : plan.pieces) {
-    const std::string text = piece.program.to_text();
+    std::string text = piece.program.to_text();
+    for (const int32_t finish : piece.finish) text += " " + std::to_string(finish);
     facts["program '" + piece.name + (piece.variant.empty() ? "" : " " + piece.variant) + "'"] =
         hex16(xxhash64(std::as_bytes(std::span(text))));
   }

@@ -25,6 +25,7 @@ uint64_t plan_hash(const Plan& plan) {
     add(hash, piece.name + " " + piece.variant);
     add(hash, piece.program.to_text());
     add(hash, std::to_string(piece.scratch_bytes));
+    for (const int32_t finish : piece.finish) add(hash, std::to_string(finish));
   }
   for (const RunRow& row : plan.order) {
     add(hash, std::to_string(row.piece) + " " + std::to_string(row.microbatch) + " " + std::to_string(row.carried_copy));

@@ -55,7 +55,12 @@ struct Piece {
   std::vector<Mail> receives{}, sends{};
   std::vector<Placement> places{};   // by ValueId
   std::vector<int64_t> workspace{};  // by op: offset in scratch of its kernel's workspace, -1 without one
+  // By op: a collective that is in flight from its place in the order to just in front of op `finish` (the number of ops: to the end of the
+  // piece); -1: done when the next op runs. Filled by schedule; empty without it.
+  std::vector<int32_t> finish{};
   int64_t scratch_bytes = 0;
+
+  bool in_flight(size_t op) const { return op < finish.size() && finish[op] >= 0; }
 };
 
 struct RunRow {

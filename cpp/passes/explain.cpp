@@ -32,6 +32,13 @@ std::string mib(int64_t bytes) {
   return out.str();
 }
 
+// "57 (layers.4.mlp.down)": the op in front of which the collective `op` is finished.
+std::string flight_end(const Piece& piece, size_t op) {
+  const auto end = static_cast<size_t>(piece.finish[op]);
+  if (end >= piece.program.ops.size()) return "the end";
+  return std::to_string(end) + " (" + piece.program.scopes[static_cast<size_t>(piece.program.ops[end].scope)] + ")";
+}
+
 const char* role_name(BufferRole role) {
   switch (role) {
     case BufferRole::kParameter:
@@ -73,13 +80,15 @@ std::string list_collectives(const Plan& plan, Sources sources) {
   std::ostringstream out;
   for (const Piece& piece : plan.pieces) {
     const Program& program = piece.program;
-    for (const Op& op : program.ops) {
+    for (size_t i = 0; i < program.ops.size(); ++i) {
+      const Op& op = program.ops[i];
       if (!communicates(op)) continue;
       const Type& given = program.type(op.operands[0]);
       out << piece_title(piece) << "  " << op.def->name << dims_text(op) << " over " << axes_text(op.attributes.names("axes")) << "  "
           << to_string(given) << " -> " << to_string(program.type(op.results[0])) << "  " << given.bytes() << " bytes  "
           << program.scopes[static_cast<size_t>(op.scope)];
       if (program.passes[static_cast<size_t>(op.pass)] == "rematerialize") out << "  recomputed";
+      if (piece.in_flight(i)) out << "  in flight " << i << " to " << flight_end(piece, i);
       if (sources == Sources::kWith) out << "  " << program.sources[static_cast<size_t>(op.source)];
       out << "\n";
     }

@@ -15,7 +15,8 @@ enum class Sources : uint8_t { kWithout, kWith };
 std::string list_programs(const Plan& plan, Sources sources = Sources::kWith);
 
 // One line per collective: piece, op, dims and axes, what one rank gives and gets, the bytes it gives, scope, source line, and the pass
-// when it is not partition's own placing (recomputed). Ops that send nothing (shard_slice, shard_offset) are left out.
+// when it is not partition's own placing (recomputed); of one that runs beside compute the op where it starts and the one it is finished
+// in front of. Ops that send nothing (shard_slice, shard_offset) are left out.
 std::string list_collectives(const Plan& plan, Sources sources = Sources::kWith);
 
 // Kept, carried, scratch and result bytes by role, and the peak of one rank.

@@ -5,6 +5,7 @@
 #include "passes/fuse.h"
 #include "passes/lower.h"
 #include "passes/partition.h"
+#include "passes/schedule.h"
 #include "passes/simplify.h"
 
 namespace mw {
@@ -31,6 +32,7 @@ Plan finish(Plan plan, const PlanOptions& options, const ExpertRowsPlanned& rows
   plan = checked(rematerialize(std::move(plan), options.remat), "rematerialize", options);
   plan = checked(lower(std::move(plan), options.backend), "lower", options);
   if (options.fuse) plan = checked(fuse(std::move(plan)), "fuse", options);
+  plan = checked(schedule(std::move(plan), options.most_in_flight, options.backend), "schedule", options);
   return checked(place(std::move(plan), options.backend), "place", options);
 }
 

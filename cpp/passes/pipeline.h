@@ -1,6 +1,6 @@
 // The pipeline, as a table of contents: from a traced Program to a placed Plan.
 //
-//   differentiate -> exchange_experts -> cut -> partition -> simplify -> rematerialize -> fuse -> (passes of the backend) -> place
+//   differentiate -> exchange_experts -> cut -> partition -> simplify -> rematerialize -> lower -> fuse -> schedule -> place
 #pragma once
 #include <functional>
 #include <optional>
@@ -24,6 +24,7 @@ struct PlanOptions {
   DType reduce_dtype = DType::kF32;               // of gradients that are summed over ranks, as they are sent
   RematPolicy remat;
   bool fuse = true;
+  int64_t most_in_flight = 0;  // bytes of the collectives that run beside compute (passes/schedule.h); 0: every op waits for them
   BackendFacts backend;
   // Called with the Plan before the first pass (name "cut") and after each pass: explain and golden tests.
   std::function<void(std::string_view pass, const Plan& plan)> observer;

@@ -111,7 +111,8 @@ class PiecePlacer {
     for (size_t i = 0; i < root_.size(); ++i) root_[i] = static_cast<ValueId>(i);
     place_inputs();
     place_outputs();
-    find_last_uses();
+    piece_.finish.resize(program_.ops.size(), -1);
+    find_lifetimes();
     for (size_t i = 0; i < program_.ops.size(); ++i) place_op(i);
     piece_.scratch_bytes = arena_.peak();
   }
@@ -167,13 +168,32 @@ class PiecePlacer {
     }
   }
 
-  void find_last_uses() {
-    last_use_.assign(program_.values.size(), -1);
+  void find_lifetimes() {
+    held_until_.assign(program_.values.size(), -1);
+    last_transfer_.assign(program_.values.size(), -1);
     for (size_t i = 0; i < program_.ops.size(); ++i) {
       const Op& op = program_.ops[i];
       if (op.def->view) root_[static_cast<size_t>(op.results[0])] = root_[static_cast<size_t>(op.operands[0])];
-      for (const ValueId id : op.operands) last_use_[static_cast<size_t>(root_[static_cast<size_t>(id)])] = static_cast<int32_t>(i);
+      for (const ValueId id : op.operands) {
+        const ValueId root = root_[static_cast<size_t>(id)];
+        hold(root, held_by(i));
+        int32_t& last = last_transfer_[static_cast<size_t>(root)];
+        if (piece_.in_flight(i)) last = std::max(last, piece_.finish[i]);
+      }
+      for (const ValueId id : op.results) {
+        if (!op.def->view) hold(id, held_by(i));
+      }
     }
+    freed_after_.resize(program_.ops.size());
+    for (size_t id = 0; id < held_until_.size(); ++id) {
+      if (held_until_[id] >= 0) freed_after_[static_cast<size_t>(held_until_[id])].push_back(static_cast<ValueId>(id));
+    }
+  }
+
+  // The op after which what op `index` reads, makes and works in is free: itself, or the one in front of which it is finished.
+  int32_t held_by(size_t index) const { return piece_.in_flight(index) ? piece_.finish[index] - 1 : static_cast<int32_t>(index); }
+  void hold(ValueId root, int32_t until) {
+    held_until_[static_cast<size_t>(root)] = std::max(held_until_[static_cast<size_t>(root)], until);
   }
 
   // The operand whose scratch bytes the single result of an elementwise op may take over.
@@ -182,8 +202,9 @@ class PiecePlacer {
     const Type& result = program_.type(op.results[0]);
     for (const ValueId id : op.operands) {
       const ValueId root = root_[static_cast<size_t>(id)];
-      const bool dies = last_use_[static_cast<size_t>(root)] == static_cast<int32_t>(index);
-      if (dies && piece_.places[static_cast<size_t>(root)].region == Region::kScratch && program_.type(id) == result &&
+      const bool dies = held_until_[static_cast<size_t>(root)] == static_cast<int32_t>(index);
+      const bool being_sent = last_transfer_[static_cast<size_t>(root)] > static_cast<int32_t>(index);
+      if (dies && !being_sent && piece_.places[static_cast<size_t>(root)].region == Region::kScratch && program_.type(id) == result &&
           bytes_of(root) == bytes_of(op.results[0]))
         return root;
     }
@@ -194,7 +215,7 @@ class PiecePlacer {
     const Op& op = program_.ops[index];
     if (op.def->view) {
       place_of(op.results[0]) = place_of(op.operands[0]);
-      return;
+      return free_after(index, kNoValue);
     }
     ValueId overwritten = kNoValue;
     for (const ValueId id : op.results) {
@@ -206,21 +227,19 @@ class PiecePlacer {
       const int64_t bytes = padded(backend_.workspace_bytes(program_, op));
       if (bytes > 0) {
         piece_.workspace[index] = arena_.take(bytes);
-        arena_.give_back(piece_.workspace[index], bytes);
+        workspaces_[held_by(index)].emplace_back(piece_.workspace[index], bytes);
       }
     }
-    std::vector<ValueId> dying;
-    for (const ValueId id : op.operands) {
-      const ValueId root = root_[static_cast<size_t>(id)];
-      if (last_use_[static_cast<size_t>(root)] == static_cast<int32_t>(index) && root != overwritten) dying.push_back(root);
+    free_after(index, overwritten);
+  }
+
+  void free_after(size_t index, ValueId overwritten) {
+    if (const auto ended = workspaces_.find(static_cast<int32_t>(index)); ended != workspaces_.end()) {
+      for (const auto& [offset, bytes] : ended->second) arena_.give_back(offset, bytes);
+      workspaces_.erase(ended);
     }
-    for (const ValueId id : op.results) {
-      if (last_use_[static_cast<size_t>(id)] < 0) dying.push_back(id);
-    }
-    std::sort(dying.begin(), dying.end());
-    dying.erase(std::unique(dying.begin(), dying.end()), dying.end());
-    for (const ValueId id : dying) {
-      if (place_of(id).region == Region::kScratch) arena_.give_back(place_of(id).offset, bytes_of(id));
+    for (const ValueId id : freed_after_[index]) {
+      if (id != overwritten && place_of(id).region == Region::kScratch) arena_.give_back(place_of(id).offset, bytes_of(id));
     }
   }
 
@@ -229,8 +248,11 @@ class PiecePlacer {
   Tables& tables_;
   const BackendFacts& backend_;
   ArenaPlan arena_;
-  std::vector<ValueId> root_;      // the value whose bytes a view shows
-  std::vector<int32_t> last_use_;  // by root
+  std::vector<ValueId> root_;                      // the value whose bytes a view shows
+  std::vector<int32_t> held_until_;                // by root: the op after which its bytes are free
+  std::vector<int32_t> last_transfer_;             // by root: in front of which op the last transfer that reads it is finished
+  std::vector<std::vector<ValueId>> freed_after_;  // by op: roots
+  std::map<int32_t, std::vector<std::pair<int64_t, int64_t>>> workspaces_;  // offset and bytes, by the op after which they are free
 };
 
 }  // namespace

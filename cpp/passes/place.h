@@ -3,6 +3,7 @@
 //
 //   a = f(x); b = g(a); c = h(b)    ->   a at 0, b at 4096, c at 0
 //
+// What a collective in flight reads, makes and works in stays reserved until it is finished (Piece::finish).
 // An elementwise op writes over an operand that dies there. What a state's new version is made by writes straight into the state.
 #pragma once
 #include <functional>

@@ -16,7 +16,10 @@ class Liveness {
     for (size_t i = 0; i < program_.ops.size(); ++i) {
       const Op& op = program_.ops[i];
       if (op.def->view) root_[at(op.results[0])] = root_[at(op.operands[0])];
-      for (const ValueId id : op.operands) last_use_[at(root_[at(id)])] = static_cast<int32_t>(i);
+      for (const ValueId id : op.operands) last_use_[at(root_[at(id)])] = std::max(last_use_[at(root_[at(id)])], held_by(i));
+      for (const ValueId id : op.results) {
+        if (piece.in_flight(i)) last_use_[at(id)] = held_by(i);
+      }
     }
     // What the piece leaves for another one stays to its end.
     const auto end = static_cast<int32_t>(program_.ops.size());
@@ -68,6 +71,9 @@ class Liveness {
 
  private:
   static size_t at(ValueId id) { return static_cast<size_t>(id); }
+
+  // A collective in flight holds what it reads and makes until it is finished.
+  int32_t held_by(size_t index) const { return piece_.in_flight(index) ? piece_.finish[index] - 1 : static_cast<int32_t>(index); }
 
   // The operand that dies here and whose bytes the result takes over.
   ValueId overwritten_by(const Op& op, size_t index) const {

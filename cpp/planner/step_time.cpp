@@ -12,13 +12,15 @@ namespace {
 class Playback {
  public:
   Playback(const Piece& piece, const CostModel& model, const ScopeFilter& counts)
-      : program_(piece.program),
+      : piece_(piece),
+        program_(piece.program),
         model_(model),
         counts_(counts),
         ready_(program_.values.size(), 0),
         from_(program_.values.size(), -1),
         used_(program_.values.size(), false),
         link_free_(model.hardware().network.size(), 0) {
+    for (size_t i = 0; i < program_.ops.size(); ++i) scheduled_ = scheduled_ || piece.in_flight(i);
     time_.piece = piece_title(piece);
     time_.op_start.assign(program_.ops.size(), 0);
     for (const Op& op : program_.ops) {
@@ -28,6 +30,7 @@ class Playback {
 
   PieceTime run() {
     for (size_t i = 0; i < program_.ops.size(); ++i) play(i);
+    end_flights(program_.ops.size());
     close_span();
     for (const Waiting& op : waiting_) wait_for(op.ready, op.from), compute(op.index, op.time);
     for (size_t level = 0; level < link_free_.size(); ++level) wait_for(link_free_[level], last_on_link_[level]);
@@ -46,6 +49,7 @@ class Playback {
 
   void play(size_t index) {
     const Op& op = program_.ops[index];
+    end_flights(index);
     enter_span(op);
     double ready = 0;
     int32_t from = -1;
@@ -73,25 +77,35 @@ class Playback {
   void transfer(size_t index, double ready) {
     const Op& op = program_.ops[index];
     const std::string axes = axes_text(op);
-    const double end = occupy(axes, model_.transfer(program_, op), ready);
+    const bool beside = model_.settings().overlap && (!scheduled_ || piece_.in_flight(index));
+    const double end = occupy(axes, model_.transfer(program_, op), ready, beside);
     const auto from = static_cast<int32_t>(std::find(axes_.begin(), axes_.end(), axes) - axes_.begin());
     const bool parameter = program_.values[static_cast<size_t>(op.operands[0])].producer < 0 && op.def->name == "all_gather";
-    if (parameter) span_gathered_ += program_.type(op.results[0]).bytes();
+    if (parameter && !scheduled_) span_gathered_ += program_.type(op.results[0]).bytes();
+    if (piece_.in_flight(index)) flights_[static_cast<size_t>(piece_.finish[index])].emplace_back(end, from);
     finish(op, end, from);
   }
 
+  // The Plan waits for what it has in flight where it says so, even if nobody reads it yet.
+  void end_flights(size_t index) {
+    const auto due = flights_.find(index);
+    if (due == flights_.end()) return;
+    for (const auto& [end, from] : due->second) wait_for(end, from);
+    flights_.erase(due);
+  }
+
   // The end of a transfer whose operand is there at `ready`.
-  double occupy(const std::string& axes, const TransferTime& time, double ready) {
+  double occupy(const std::string& axes, const TransferTime& time, double ready, bool beside) {
     const auto at = std::find(axes_.begin(), axes_.end(), axes);
     const auto from = static_cast<int32_t>(at - axes_.begin());
     if (at == axes_.end()) axes_.push_back(axes);
     time_.transfer_seconds += time.seconds;
     span_transfer_ += time.seconds;
     const auto level = static_cast<size_t>(time.level);
-    link_free_[level] = std::max({ready, link_free_[level], model_.settings().overlap ? span_before_ : now_}) + time.seconds;
+    link_free_[level] = std::max({ready, link_free_[level], beside && !scheduled_ ? span_before_ : now_}) + time.seconds;
     last_on_link_[level] = from;
     note_transfer(axes, link_free_[level] - time.seconds, link_free_[level]);
-    if (!model_.settings().overlap) wait_for(link_free_[level], from);
+    if (!beside) wait_for(link_free_[level], from);
     return link_free_[level];
   }
 
@@ -157,6 +171,7 @@ class Playback {
 
   const std::string& scope(const Op& op) const { return program_.scopes[static_cast<size_t>(op.scope)]; }
 
+  const Piece& piece_;
   const Program& program_;
   const CostModel& model_;
   const ScopeFilter& counts_;
@@ -169,6 +184,8 @@ class Playback {
   std::map<size_t, int32_t> last_on_link_;
   std::vector<std::string> axes_;
   std::vector<Waiting> waiting_;
+  bool scheduled_ = false;                                             // the Plan says which transfers are beside compute
+  std::map<size_t, std::vector<std::pair<double, int32_t>>> flights_;  // end and axes of what is in flight, by the op that waits for it
   std::string span_;
   int32_t last_scope_ = -1;
   double span_start_ = 0, span_before_ = 0, span_transfer_ = 0;

@@ -4,7 +4,8 @@
 //   time.seconds, time.exposed_seconds
 //
 // A piece is played back: ops compute one after another; a transfer starts when what it sends is there, its links are free and, with
-// overlap, no earlier than the layer before its own; who reads its result waits. Waiting is exposed communication.
+// overlap, no earlier than the layer before its own; who reads its result waits. Waiting is exposed communication. Where the Plan is
+// scheduled (Piece::finish), it says what is beside compute, from where to where.
 #pragma once
 #include <functional>
 #include <map>

@@ -68,6 +68,7 @@ Plan plan_train_step(const TrainPlanSpec& spec, const BackendFacts& backend, con
   options.microbatches = spec.microbatches;
   options.expert_rows_factor = spec.expert_rows_factor;
   options.reduce_dtype = spec.reduce_dtype;
+  options.most_in_flight = spec.most_in_flight;
   options.remat = spec.remat;
   options.backend = backend;
   options.observer = observer;

@@ -27,6 +27,7 @@ struct TrainPlanSpec {
   double expert_rows_factor = kExpertRowsFactor;
   LossTerms losses;
   DType reduce_dtype = DType::kF32;  // of gradients that are summed over ranks, as they are sent
+  int64_t most_in_flight = 0;        // bytes of the collectives that run beside compute (passes/schedule.h)
   int64_t batch = 1;                 // sequences of the whole step
   int64_t seq = 1;
 };

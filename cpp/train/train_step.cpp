@@ -93,6 +93,7 @@ TrainPlanSpec TrainStep::spec(int64_t batch, int64_t seq) const {
                      .microbatches = options_.microbatches,
                      .losses = options_.losses,
                      .reduce_dtype = options_.reduce_dtype,
+                     .most_in_flight = options_.most_in_flight,
                      .batch = batch,
                      .seq = seq};
   if (spec.remat.kind == "auto") spec.remat = choose_remat(spec, cpu_backend(environment()), options_.memory_bytes);
@@ -119,6 +120,16 @@ const Plan& TrainStep::plan(const ModelInputs& batch) { return loaded(batch).pla
 std::vector<AxisTraffic> TrainStep::counted_traffic(const ModelInputs& batch, int64_t rank) {
   const LoadedPlan& step = loaded(batch);
   return mw::counted_traffic(step.plan, *step.ranks[session_.engine().place_of(rank)]);
+}
+
+double TrainStep::transfer_seconds(const ModelInputs& batch, int64_t rank) {
+  const LoadedPlan& step = loaded(batch);
+  const cpu::Executor& executor = *step.ranks[session_.engine().place_of(rank)];
+  double seconds = 0;
+  for (size_t piece = 0; piece < step.plan.pieces.size(); ++piece) {
+    for (const cpu::Executor::Step& op : executor.steps(static_cast<int32_t>(piece))) seconds += op.seconds;
+  }
+  return seconds;
 }
 
 std::vector<AxisTraffic> TrainStep::planned_traffic(const ModelInputs& batch) {

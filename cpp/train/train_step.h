@@ -20,6 +20,7 @@ struct TrainOptions {
   bool decay_embeddings = false;
   LossTerms losses;
   DType reduce_dtype = DType::kF32;  // of gradients that are summed over ranks, as they are sent
+  int64_t most_in_flight = 0;        // bytes of the collectives that run beside compute (passes/schedule.h)
 };
 
 struct StepResult {
@@ -59,6 +60,8 @@ class TrainStep {
 
   // What a rank sent in the last step, which was on a batch of this shape; and what its Plan says of any step.
   std::vector<AxisTraffic> counted_traffic(const ModelInputs& batch, int64_t rank);
+  // How long collectives held up that rank in the last step: the whole of those it waits for, the two ends of those beside compute.
+  double transfer_seconds(const ModelInputs& batch, int64_t rank);
   std::vector<AxisTraffic> planned_traffic(const ModelInputs& batch);
 
   int64_t first_rank() const { return session_.engine().world().local_ranks()[0]; }  // of this process

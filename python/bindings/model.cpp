@@ -283,17 +283,18 @@ void bind_session(py::module_& m) {
 void bind_training(py::module_& m) {
   py::class_<TrainStep>(m, "TrainStep")
       .def(py::init([](Session& session, const py::dict& optimizer, int microbatches, const std::string& remat, int64_t memory_bytes,
-                       bool decay_embeddings, const py::dict& losses, const std::string& reduced_in) {
+                       bool decay_embeddings, const py::dict& losses, const std::string& reduced_in, int64_t most_in_flight) {
              return std::make_unique<TrainStep>(session, TrainOptions{.optimizer = optimizer_config(optimizer),
                                                                       .microbatches = microbatches,
                                                                       .remat = parse_remat(remat),
                                                                       .memory_bytes = memory_bytes,
                                                                       .decay_embeddings = decay_embeddings,
                                                                       .losses = loss_terms(losses),
-                                                                      .reduce_dtype = reduce_dtype(reduced_in)});
+                                                                      .reduce_dtype = reduce_dtype(reduced_in),
+                                                                      .most_in_flight = most_in_flight});
            }),
            py::arg("session"), py::arg("optimizer"), py::arg("microbatches"), py::arg("remat"), py::arg("memory_bytes"),
-           py::arg("decay_embeddings"), py::arg("losses"), py::arg("reduce_dtype"), py::keep_alive<1, 2>())
+           py::arg("decay_embeddings"), py::arg("losses"), py::arg("reduce_dtype"), py::arg("most_in_flight"), py::keep_alive<1, 2>())
       .def_property("steps", &TrainStep::steps, &TrainStep::set_steps)
       .def("run",
            [](TrainStep& t, const py::dict& fields, double loss_scale, double lr) {
@@ -327,6 +328,8 @@ void bind_training(py::module_& m) {
       .def("planned_traffic", [](TrainStep& t, const py::dict& fields) { return traffic_list(t.planned_traffic(model_inputs(fields))); })
       .def("counted_traffic",
            [](TrainStep& t, const py::dict& fields, int64_t rank) { return traffic_list(t.counted_traffic(model_inputs(fields), rank)); })
+      .def("transfer_seconds",
+           [](TrainStep& t, const py::dict& fields, int64_t rank) { return t.transfer_seconds(model_inputs(fields), rank); })
       .def("profile",
            [](TrainStep& t, const py::dict& fields, double loss_scale, double lr, int steps) {
              const ModelInputs inputs = model_inputs(fields);

@@ -126,7 +126,8 @@ void bind_planner(py::module_& m) {
   py::class_<TrainPlanSpec>(m, "TrainPlanSpec")
       .def(py::init([](const std::string& config, const std::string& dtype, const std::map<std::string, int64_t>& mesh,
                        const py::object& rules, const py::dict& optimizer, bool decay_embeddings, const std::string& remat,
-                       int microbatches, const py::dict& losses, int64_t batch, int64_t seq, double factor, const std::string& reduced_in) {
+                       int microbatches, const py::dict& losses, int64_t batch, int64_t seq, double factor, const std::string& reduced_in,
+                       int64_t most_in_flight) {
              TrainPlanSpec spec{.config = config_from(config),
                                 .dtype = compute_dtype(dtype),
                                 .mesh = make_mesh(mesh),
@@ -138,6 +139,7 @@ void bind_planner(py::module_& m) {
                                 .expert_rows_factor = expert_rows_factor(factor),
                                 .losses = loss_terms(losses),
                                 .reduce_dtype = reduce_dtype(reduced_in),
+                                .most_in_flight = most_in_flight,
                                 .batch = batch,
                                 .seq = seq};
              check_optimizer(spec.optimizer);
@@ -146,7 +148,7 @@ void bind_planner(py::module_& m) {
            }),
            py::kw_only(), py::arg("config"), py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("optimizer"),
            py::arg("decay_embeddings"), py::arg("remat"), py::arg("microbatches"), py::arg("losses"), py::arg("batch"), py::arg("seq"),
-           py::arg("expert_rows_factor"), py::arg("reduce_dtype"))
+           py::arg("expert_rows_factor"), py::arg("reduce_dtype"), py::arg("most_in_flight"))
       .def(
           "hash",
           [](const TrainPlanSpec& spec, const std::optional<Hardware>& hardware) {

@@ -53,6 +53,21 @@ def mesh_axes(mesh: Mesh | Mapping[str, int] | str | None) -> dict[str, int]:
     return {str(axis): size for axis, size in mesh.items()}
 
 
+def most_in_flight(overlap: bool, overlap_bytes: int | None) -> int:
+    """The bound on the bytes of collectives beside compute, as the core takes it: -1 is what the layer with the most of them needs.
+
+    Raises:
+        UserError: a bound without overlap, or one below 1.
+    """
+    if overlap_bytes is None:
+        return -1 if overlap else 0
+    if not overlap:
+        raise UserError(f"overlap_bytes: {overlap_bytes!r} bounds what runs beside compute, but overlap is off; expected overlap=True too")
+    if isinstance(overlap_bytes, bool) or not isinstance(overlap_bytes, int) or overlap_bytes < 1:
+        raise UserError(f"overlap_bytes: expected a whole number of at least 1, found {overlap_bytes!r}; without any it is overlap=False")
+    return overlap_bytes
+
+
 def rules(name: str | os.PathLike[str] = "default") -> dict[str, Any]:
     """The four tables of a layout of configs/rules or of a JSON file, to read or to change: `Trainer(..., rules=tables)`.
 

@@ -14,7 +14,7 @@ from meshwright._core import UserError
 from meshwright.configuration import ModelConfig, config_text
 from meshwright.hardware import find_hardware
 from meshwright.losses import Losses
-from meshwright.mesh import Mesh, core_rules, mesh_axes
+from meshwright.mesh import Mesh, core_rules, mesh_axes, most_in_flight
 from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
 from meshwright.plan_advice import find_advice
 from meshwright.plan_report import PlanReport
@@ -43,6 +43,7 @@ def plan(
     network: Sequence[Mapping[str, Any]] | None = None,
     chips: int | None = None,
     overlap: bool | None = None,
+    overlap_bytes: int | None = None,
     dot_dtype: str | None = None,
     expert_imbalance: float = 1.0,
     tokens_cross_once: bool = False,
@@ -62,7 +63,9 @@ def plan(
         None: memory, FLOPs and traffic alone, with the CPU's kernels.
     network: levels of links in place of the hardware's own (`hardware.find_hardware`).
     chips: how many there are; must be the size of the mesh, unless that is "auto".
-    overlap: whether transfers run beside compute. None: they do, except on "cpu", where an executor waits for each.
+    overlap: whether transfers run beside compute. None: they do, except on "cpu" and without hardware. There, as in `Trainer`, the
+        Plan itself says where each starts and ends (`overlap_bytes` bounds them, and the peak holds them); elsewhere it is assumed that
+        parameters are gathered one layer ahead.
     dot_dtype: dtype at whose peak the matrix products of bfloat16 weights run ("float8"); nothing else changes. None: their own.
     expert_imbalance: rows of experts of the busiest rank, over the mean.
     tokens_cross_once: whether a token crosses a level of the network once for all experts behind it; else once for each, as ranks of this
@@ -104,14 +107,21 @@ def plan(
             seq=seq,
             expert_rows_factor=expert_rows_factor,
             reduce_dtype=reduce_dtype,
+            most_in_flight=in_flight,
         )
 
+    in_flight = 0
     spec = spec_with(remat)
     on = None if hardware is None else find_hardware(hardware, spec.num_ranks * stages, network)
     if on is None and stages > 1:
         raise UserError(f"plan: stage={stages} is planned on named hardware; name one, such as hardware='h100'")
     if on is None and network is not None:
         raise UserError("plan: network belongs to hardware; name one")
+    if on is None or on.kernels == "cpu":
+        in_flight = most_in_flight(bool(overlap), overlap_bytes)
+        spec = spec_with(remat)
+    elif overlap_bytes is not None:
+        raise UserError("overlap_bytes: on modelled hardware it is one layer of parameters; expected it with hardware='cpu' or none")
     if chips is not None and chips != spec.num_ranks * stages:
         raise UserError(
             f"plan: the mesh has {spec.num_ranks * stages} ranks, but chips={chips}; every chip is one rank. Expected sizes whose product "

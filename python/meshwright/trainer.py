@@ -18,7 +18,7 @@ from meshwright.batch import adapt
 from meshwright.checkpoints import check_place, settings_of, small_files
 from meshwright.losses import Losses
 from meshwright.machine import measured_peaks, share_of_peak
-from meshwright.mesh import Mesh, core_rules, mesh_axes
+from meshwright.mesh import Mesh, core_rules, mesh_axes, most_in_flight
 from meshwright.mesh_choice import choose_mesh
 from meshwright.model import Model
 from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
@@ -56,6 +56,9 @@ class Trainer:
         needs more is planned again and run again, so it costs time once and changes no result.
     reduce_dtype: what gradients are sent as where ranks add them up ("float32", "bfloat16"). bfloat16 halves those bytes; each sum is
         formed in FP32 in the order of the ranks and rounded once, and gradients of microbatches add up in FP32.
+    overlap: whether collectives run beside compute: parameters are gathered before they are needed and gradients' reductions end after the
+        next layers have computed. Results have the same bits either way; it costs memory (`overlap_bytes`).
+    overlap_bytes: bound on the bytes that such collectives hold at once on a rank; None: what the layer with the most of them needs.
     output: folder of checkpoints, metrics.jsonl, TensorBoard events and loss.png; a run that stands there is resumed from its newest
         whole checkpoint.
     callbacks: called as `callback(trainer, step, metrics)` after every step.
@@ -83,6 +86,8 @@ class Trainer:
         context_attention: str | None = None,
         expert_rows_factor: float = 1.5,
         reduce_dtype: str = "float32",
+        overlap: bool = False,
+        overlap_bytes: int | None = None,
         output: str | os.PathLike[str] | None = None,
         log_every: int = 10,
         save_every: int | None = None,
@@ -130,7 +135,10 @@ class Trainer:
             "context_attention": context_attention,
             "expert_rows_factor": expert_rows_factor,
             "reduce_dtype": reduce_dtype,
+            "overlap": overlap,
+            "overlap_bytes": overlap_bytes,
         }
+        in_flight = most_in_flight(overlap, overlap_bytes)
         if mesh == "auto":
             settings = {"optimizer": optimizer, "clip": clip, "dtype": self._dtype, "losses": losses, "microbatches": self._microbatches}
             self.mesh, chosen = choose_mesh(model, self._ranks, batch_shape, {**settings, "remat": remat, "memory": memory, **given})
@@ -150,6 +158,7 @@ class Trainer:
             decay_embeddings=optimizer.decay_embeddings,
             losses=self._losses,
             reduce_dtype=reduce_dtype,
+            most_in_flight=in_flight,
         )
         self.settings = self._settings(clip)
         self._total_steps: int | None = None

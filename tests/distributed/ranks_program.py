@@ -57,25 +57,25 @@ MODELS: dict[str, dict[str, Any]] = {
 CASES: dict[int, list[dict[str, Any]]] = {
     2: [
         dict(mesh={"data": 2}),
-        dict(mesh={"data": 2}, rules="zero1", dtype="bfloat16"),
+        dict(mesh={"data": 2}, rules="zero1", dtype="bfloat16", overlap=True),
         dict(mesh={"fsdp": 2}, microbatches=2, reduce_dtype="bfloat16"),
         dict(mesh={"tensor": 2}, dtype="bfloat16"),
         dict(mesh={"tensor": 2}, model="windowed"),
         dict(mesh={"expert": 2}, model="experts"),
-        dict(mesh={"fsdp": 2}, model="mla"),
+        dict(mesh={"fsdp": 2}, model="mla", overlap=True),
         dict(mesh={"context": 2}),
         dict(mesh={"context": 2}, context_attention="ring"),
     ],
     4: [
         dict(mesh={"data": 2, "fsdp": 2}, dtype="bfloat16"),
         dict(mesh={"data": 4}, rules="zero3", remat="full"),
-        dict(mesh={"fsdp": 2, "tensor": 2}, microbatches=2),
+        dict(mesh={"fsdp": 2, "tensor": 2}, microbatches=2, overlap=True),
         dict(mesh={"data": 2, "fsdp": 2}, model="windowed"),
         dict(mesh={"fsdp": 2, "expert": 2}, model="experts", expert_rows_factor=1.0),  # too little room: steps are run again
         dict(mesh={"expert": 2, "tensor": 2}, model="mla"),
     ],
     8: [
-        dict(mesh={"data": 2, "fsdp": 2, "tensor": 2}),
+        dict(mesh={"data": 2, "fsdp": 2, "tensor": 2}, overlap=True),
         dict(mesh={"fsdp": 8}),
         dict(mesh={"data": 4, "tensor": 2}, model="windowed"),
         dict(mesh={"fsdp": 2, "context": 2, "tensor": 2}),

@@ -76,48 +76,66 @@ void dim_to_blocks(const std::byte* whole, std::byte* blocks, int64_t parts, int
 // Whether shards follow each other in memory as the communicator wants them.
 bool is_direct(const Signature& s, const Type& shard) { return strips(shard, s.attributes->text("dim")).outer == 1 && !is_zigzag(s); }
 
-Kernel make_all_gather(const Signature& s, Group group, Communicator& comm) {
+Collective make_all_gather(const Signature& s, const Group& group, Communicator& comm) {
   const Strips in = strips(s.operand(0), s.attributes->text("dim"));
   const int64_t bytes = s.operand(0).bytes(), parts = group.size(), strip = in.size * in.inner_bytes;
-  if (is_direct(s, s.operand(0)))
-    return {.workspace_bytes = 0,
-            .run = [=, &comm](const KernelRun& r) { comm.all_gather(group, r.operands[0], r.results[0], bytes); },
-            .choice = "all_gather"};
-  return {.workspace_bytes = bytes * parts,
-          .run =
-              [=, zigzag = is_zigzag(s), &comm](const KernelRun& r) {
-                comm.all_gather(group, r.operands[0], r.workspace, bytes);
-                blocks_to_dim(r.workspace, r.results[0], parts, in.outer, strip, zigzag);
-              },
-          .choice = "all_gather"};
+  const bool direct = is_direct(s, s.operand(0));
+  const auto blocks = [direct](const KernelRun& r) { return direct ? r.results[0] : r.workspace; };
+  const auto arrange = [=, zigzag = is_zigzag(s)](const KernelRun& r) {
+    if (!direct) blocks_to_dim(r.workspace, r.results[0], parts, in.outer, strip, zigzag);
+  };
+  return {.kernel = {.workspace_bytes = direct ? 0 : bytes * parts,
+                     .run =
+                         [=, &comm](const KernelRun& r) {
+                           comm.all_gather(group, r.operands[0], blocks(r), bytes);
+                           arrange(r);
+                         },
+                     .choice = "all_gather"},
+          .start = [=, &comm](const KernelRun& r) { return comm.start_all_gather(group, r.operands[0], blocks(r), bytes); },
+          .finish =
+              [=](const KernelRun& r, Transfer& transfer) {
+                transfer.finish();
+                arrange(r);
+              }};
 }
 
-Kernel make_reduce_scatter(const Signature& s, Group group, Communicator& comm) {
+Collective make_reduce_scatter(const Signature& s, const Group& group, Communicator& comm) {
   const Type out = s.result(0);
   const Strips strip_of = strips(out, s.attributes->text("dim"));
   const int64_t parts = group.size(), strip = strip_of.size * strip_of.inner_bytes, count = out.elements();
   const DType dtype = out.dtype;
-  if (is_direct(s, out)) {
-    return {.workspace_bytes = 0,
-            .run = [=, &comm](const KernelRun& r) { comm.reduce_scatter(group, dtype, r.operands[0], r.results[0], count); },
-            .choice = "reduce_scatter"};
-  }
-  return {.workspace_bytes = out.bytes() * parts,
-          .run =
-              [=, zigzag = is_zigzag(s), &comm](const KernelRun& r) {
-                dim_to_blocks(r.operands[0], r.workspace, parts, strip_of.outer, strip, zigzag);
-                comm.reduce_scatter(group, dtype, r.workspace, r.results[0], count);
-              },
-          .choice = "reduce_scatter"};
+  const bool direct = is_direct(s, out);
+  // One after another by rank, as the communicator wants them.
+  const auto blocks = [=, zigzag = is_zigzag(s)](const KernelRun& r) -> const std::byte* {
+    if (direct) return r.operands[0];
+    dim_to_blocks(r.operands[0], r.workspace, parts, strip_of.outer, strip, zigzag);
+    return r.workspace;
+  };
+  return {.kernel = {.workspace_bytes = direct ? 0 : out.bytes() * parts,
+                     .run = [=, &comm](const KernelRun& r) { comm.reduce_scatter(group, dtype, blocks(r), r.results[0], count); },
+                     .choice = "reduce_scatter"},
+          .start = [=, &comm](const KernelRun& r) { return comm.start_reduce_scatter(group, dtype, blocks(r), r.results[0], count); },
+          .finish = [](const KernelRun&, Transfer& transfer) { transfer.finish(); }};
 }
 
-Kernel make_all_reduce(const Signature& s, Group group, Communicator& comm) {
+Collective make_all_reduce(const Signature& s, const Group& group, Communicator& comm) {
   const DType dtype = s.operand(0).dtype;
   const int64_t count = s.operand(0).elements();
   const ReduceKind kind = s.attributes->text("kind") == "max" ? ReduceKind::kMax : ReduceKind::kSum;
-  return {.workspace_bytes = 0,
-          .run = [=, &comm](const KernelRun& r) { comm.all_reduce(group, dtype, kind, r.operands[0], r.results[0], count); },
-          .choice = "all_reduce"};
+  return {.kernel = {.workspace_bytes = 0,
+                     .run = [=, &comm](const KernelRun& r) { comm.all_reduce(group, dtype, kind, r.operands[0], r.results[0], count); },
+                     .choice = "all_reduce"},
+          .start = [=, &comm](const KernelRun& r) { return comm.start_all_reduce(group, dtype, kind, r.operands[0], r.results[0], count); },
+          .finish = [](const KernelRun&, Transfer& transfer) { transfer.finish(); }};
+}
+
+Collective make_ring_shift(const Signature& s, const Group& group, Communicator& comm) {
+  const int64_t bytes = s.operand(0).bytes();
+  return {.kernel = {.workspace_bytes = 0,
+                     .run = [=, &comm](const KernelRun& r) { comm.shift(group, 1, r.operands[0], r.results[0], bytes); },
+                     .choice = "shift"},
+          .start = [=, &comm](const KernelRun& r) { return comm.start_shift(group, 1, r.operands[0], r.results[0], bytes); },
+          .finish = [](const KernelRun&, Transfer& transfer) { transfer.finish(); }};
 }
 
 // Splits one dim over the group and gathers another: both sides pass through blocks by rank.
@@ -158,26 +176,21 @@ int64_t collective_workspace_bytes(const OpDef& def, const Signature& signature)
   return def.name == "all_to_all" ? 2 * signature.operand(0).bytes() : 0;
 }
 
-Kernel make_collective(const OpDef& def, const Signature& signature, const Mesh& mesh, Communicator& communicator, ExpertLoad& load) {
+Collective make_collective(const OpDef& def, const Signature& signature, const Mesh& mesh, Communicator& communicator, ExpertLoad& load) {
   const Group group = group_of(signature, mesh, communicator.rank());
-  if (is_expert_exchange(def)) return make_expert_exchange(def, signature, group, communicator, load);
+  if (is_expert_exchange(def)) return {.kernel = make_expert_exchange(def, signature, group, communicator, load)};
   if (def.name == "all_gather") return make_all_gather(signature, group, communicator);
   if (def.name == "reduce_scatter") return make_reduce_scatter(signature, group, communicator);
   if (def.name == "all_reduce") return make_all_reduce(signature, group, communicator);
-  if (def.name == "all_to_all") return make_all_to_all(signature, group, communicator);
-  if (def.name == "shard_slice") return make_shard_slice(signature, group);
-  if (def.name == "ring_shift") {
-    return {.workspace_bytes = 0,
-            .run = [group, bytes = signature.operand(0).bytes(),
-                    &communicator](const KernelRun& r) { communicator.shift(group, 1, r.operands[0], r.results[0], bytes); },
-            .choice = "shift"};
-  }
+  if (def.name == "all_to_all") return {.kernel = make_all_to_all(signature, group, communicator)};
+  if (def.name == "shard_slice") return {.kernel = make_shard_slice(signature, group)};
+  if (def.name == "ring_shift") return make_ring_shift(signature, group, communicator);
   if (def.name == "shard_offset") {
     const int64_t part = (group.index - signature.attributes->integer_or("behind", 0) + group.size()) % group.size();
     const auto offset = static_cast<int32_t>(part * signature.attributes->integer("size"));
-    return {.workspace_bytes = 0,
-            .run = [offset](const KernelRun& r) { std::memcpy(r.results[0], &offset, sizeof offset); },
-            .choice = "constant"};
+    return {.kernel = {.workspace_bytes = 0,
+                       .run = [offset](const KernelRun& r) { std::memcpy(r.results[0], &offset, sizeof offset); },
+                       .choice = "constant"}};
   }
   throw InternalError("no collective '" + std::string(def.name) + "'");
 }

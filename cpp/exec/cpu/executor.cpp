@@ -1,11 +1,23 @@
 #include "exec/cpu/executor.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/error.h"
 #include "exec/cpu/collective_kernels.h"
 
 namespace mw::cpu {
+namespace {
+
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+}  // namespace
 
 bool has_kernel(const OpDef& def) { return def.view || def.collective || find_kernel(def.name) != nullptr; }
 
@@ -30,7 +42,13 @@ Executor::Executor(const Plan& plan, RankMemory& memory, const Mesh& mesh, Commu
       Step step{.op = i, .kernel = {}, .operands = {}, .results = {}, .workspace = piece.workspace[i], .collective = op.def->collective};
       const Signature signature = piece.program.signature(op);
       if (op.def->collective) {
-        step.kernel = make_collective(*op.def, signature, mesh, communicator_, expert_load_);
+        Collective collective = make_collective(*op.def, signature, mesh, communicator_, expert_load_);
+        step.kernel = std::move(collective.kernel);
+        if (piece.in_flight(i)) {
+          MW_CHECK(collective.start, piece.program.describe(op), " cannot be in flight");
+          step.start = std::move(collective.start);
+          step.finish = std::move(collective.finish);
+        }
       } else {
         const KernelMaker maker = find_kernel(op.def->name);
         MW_CHECK(maker, "the CPU backend has no kernel for ", piece.program.describe(op));
@@ -42,6 +60,13 @@ Executor::Executor(const Plan& plan, RankMemory& memory, const Mesh& mesh, Commu
       most_operands = std::max(most_operands, op.operands.size());
       most_results = std::max(most_results, op.results.size());
       steps.push_back(std::move(step));
+    }
+    std::vector<size_t>& last = finished_last_.emplace_back();
+    for (size_t s = 0; s < steps.size(); ++s) {
+      if (!steps[s].start) continue;
+      const auto end = static_cast<size_t>(piece.finish[steps[s].op]);
+      const auto at = std::lower_bound(steps.begin(), steps.end(), end, [](const Step& step, size_t op) { return step.op < op; });
+      (at == steps.end() ? last : at->finishes).push_back(s);
     }
     pieces_.push_back(std::move(steps));
   }
@@ -75,26 +100,53 @@ void Executor::begin_run() {
     for (Step& step : steps) {
       step.calls = 0;
       step.bytes_sent = 0;
+      step.seconds = 0;
     }
   }
 }
 
+KernelRun Executor::bind(const Step& step, int32_t carried_copy, ThreadPool& pool) {
+  for (size_t i = 0; i < step.operands.size(); ++i) operand_pointers_[i] = address(step.operands[i], carried_copy);
+  for (size_t i = 0; i < step.results.size(); ++i) result_pointers_[i] = address(step.results[i], carried_copy);
+  return {operand_pointers_.data(), result_pointers_.data(), step.workspace < 0 ? nullptr : memory_.scratch.data() + step.workspace, pool};
+}
+
+void Executor::finish(Step& step, int32_t carried_copy, ThreadPool& pool) {
+  const Stopwatch watch;
+  step.finish(bind(step, carried_copy, pool), *step.transfer);
+  step.transfer = nullptr;
+  step.seconds += watch.seconds();
+}
+
+// An observer is shown whole results, so with one a collective ends where it starts.
 void Executor::run(int32_t piece, int32_t carried_copy, ThreadPool& pool) {
   const Program& program = plan_.pieces.at(static_cast<size_t>(piece)).program;
-  for (Step& step : pieces_[static_cast<size_t>(piece)]) {
-    for (size_t i = 0; i < step.operands.size(); ++i) operand_pointers_[i] = address(step.operands[i], carried_copy);
-    for (size_t i = 0; i < step.results.size(); ++i) result_pointers_[i] = address(step.results[i], carried_copy);
-    const KernelRun run{operand_pointers_.data(), result_pointers_.data(),
-                        step.workspace < 0 ? nullptr : memory_.scratch.data() + step.workspace, pool};
-    const double sent_before = communicator_.bytes_sent();
-    step.kernel.run(run);
-    communicator_.progress();
-    if (step.collective) {
-      ++step.calls;
-      step.bytes_sent += communicator_.bytes_sent() - sent_before;
+  std::vector<Step>& steps = pieces_[static_cast<size_t>(piece)];
+  const bool beside = !observer;
+  for (Step& step : steps) {
+    if (beside) {
+      for (const size_t started : step.finishes) finish(steps[started], carried_copy, pool);
     }
+    const KernelRun run = bind(step, carried_copy, pool);
+    if (step.collective) {
+      const double sent_before = communicator_.bytes_sent();
+      const Stopwatch watch;
+      if (beside && step.start) {
+        step.transfer = step.start(run);
+      } else {
+        step.kernel.run(run);
+      }
+      ++step.calls;
+      step.seconds += watch.seconds();
+      step.bytes_sent += communicator_.bytes_sent() - sent_before;
+    } else {
+      step.kernel.run(run);
+    }
+    communicator_.progress();
     if (observer) observer(program, program.ops[step.op], run);
   }
+  if (!beside) return;
+  for (const size_t started : finished_last_[static_cast<size_t>(piece)]) finish(steps[started], carried_copy, pool);
 }
 
 }  // namespace mw::cpu

@@ -30,8 +30,13 @@ class Executor {
     std::vector<Placement> operands, results;
     int64_t workspace;  // offset in scratch, -1: none
     bool collective = false;
-    int64_t calls = 0;      // of a collective, since begin_run
-    double bytes_sent = 0;  // by this rank in these calls, around a ring
+    int64_t calls = 0;                                                   // of a collective, since begin_run
+    double bytes_sent = 0;                                               // by this rank in these calls, around a ring
+    double seconds = 0;                                                  // that these calls held up this rank
+    std::function<std::unique_ptr<Transfer>(const KernelRun&)> start{};  // of a collective in flight: started in its place,
+    std::function<void(const KernelRun&, Transfer&)> finish{};           // finished in front of a later step or at the end
+    std::vector<size_t> finishes{};                                      // steps that are finished in front of this one
+    std::unique_ptr<Transfer> transfer{};                                // under way
   };
   const std::vector<Step>& steps(int32_t piece) const { return pieces_.at(static_cast<size_t>(piece)); }
 
@@ -43,6 +48,8 @@ class Executor {
 
  private:
   std::byte* address(const Placement& placement, int32_t carried_copy) const;
+  KernelRun bind(const Step& step, int32_t carried_copy, ThreadPool& pool);
+  void finish(Step& step, int32_t carried_copy, ThreadPool& pool);
 
   const Plan& plan_;
   RankMemory& memory_;
@@ -50,6 +57,7 @@ class Executor {
   ExpertLoad expert_load_;
   std::vector<std::byte*> kept_;  // by index into plan.kept
   std::vector<std::vector<Step>> pieces_;
+  std::vector<std::vector<size_t>> finished_last_;  // by piece: steps in flight to its end
   std::vector<const std::byte*> operand_pointers_;  // of the running step
   std::vector<std::byte*> result_pointers_;
 };

@@ -24,6 +24,7 @@ def run(config: Config) -> None:
         context_attention=config["context_attention"],
         expert_rows_factor=config["expert_rows_factor"],
         reduce_dtype=config["reduce_dtype"],
+        overlap_bytes=config["overlap_bytes"],
         hardware=config["hardware"],
         chips=config["chips"],
         overlap=config["overlap"],

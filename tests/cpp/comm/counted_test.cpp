@@ -45,6 +45,14 @@ TEST(counted, bytes_that_a_rank_sends_around_a_ring) {
     counted.send((comm.rank() + 1) % 4, 0, in.data(), 12);
     counted.receive((comm.rank() + 3) % 4, 0, out.data(), 12);
     EXPECT_EQ(sent(), 12.0);
+    counted.start_all_gather(group, in.data(), out.data(), 40)->finish();
+    EXPECT_EQ(sent(), 120.0);
+    counted.start_reduce_scatter(group, DType::kF32, in.data(), out.data(), 4)->finish();
+    EXPECT_EQ(sent(), 48.0);
+    counted.start_all_reduce(group, DType::kF32, ReduceKind::kSum, in.data(), out.data(), 10)->finish();
+    EXPECT_EQ(sent(), 60.0);
+    counted.start_shift(group, 1, in.data(), out.data(), 20)->finish();
+    EXPECT_EQ(sent(), 20.0);
     counted.barrier();
     EXPECT_EQ(sent(), 0.0);
   });

@@ -1,5 +1,7 @@
 #include "comm/threads.h"
 
+#include <array>
+#include <memory>
 #include <numeric>
 #include <vector>
 
@@ -51,6 +53,61 @@ TEST(threads, shift_goes_around_the_ring_both_ways) {
       EXPECT_EQ(got, ((comm.rank() - steps) % 3 + 3) % 3);
     }
   });
+}
+
+// Under way together, over one group and over another, with blocking calls among them and ended in another order: the bits of blocking
+// calls.
+TEST(threads, started_collectives_give_what_blocking_ones_give) {
+  constexpr int64_t n = 4, count = 5000;
+  const Mesh mesh({{"data", 2}, {"tensor", 2}});
+  ThreadWorld world(n);
+  for (int round = 0; round < 3; ++round) {
+    world.run([&](Communicator& comm) {
+      const Group pair = make_group(mesh, comm.rank(), {{"tensor", 1, 2}}), all = everyone(comm);
+      std::vector<float> in(count * n);
+      for (size_t i = 0; i < in.size(); ++i)
+        in[i] = 1.0f / static_cast<float>(1 + (static_cast<size_t>(comm.rank()) * 7919 + i * 31 + static_cast<size_t>(round)) % 1013);
+      const int64_t bytes = count * static_cast<int64_t>(sizeof(float));
+      const auto results = [&](bool started) {
+        std::vector<float> gathered(in.size()), scattered(count), reduced(count), shifted(count), more(count);
+        if (started) {
+          std::array<std::unique_ptr<Transfer>, 4> transfers{
+              comm.start_all_gather(all, in.data(), gathered.data(), bytes),
+              comm.start_reduce_scatter(all, DType::kF32, in.data(), scattered.data(), count),
+              comm.start_all_reduce(pair, DType::kF32, ReduceKind::kSum, in.data(), reduced.data(), count),
+              comm.start_shift(all, -1, in.data(), shifted.data(), bytes)};
+          comm.all_reduce(all, DType::kF32, ReduceKind::kMax, in.data(), more.data(), count);
+          for (int64_t i = 0; i < comm.rank(); ++i) comm.progress();
+          for (const size_t t : {2, 0, 3, 1}) transfers[t]->finish();
+        } else {
+          comm.all_gather(all, in.data(), gathered.data(), bytes);
+          comm.reduce_scatter(all, DType::kF32, in.data(), scattered.data(), count);
+          comm.all_reduce(pair, DType::kF32, ReduceKind::kSum, in.data(), reduced.data(), count);
+          comm.shift(all, -1, in.data(), shifted.data(), bytes);
+          comm.all_reduce(all, DType::kF32, ReduceKind::kMax, in.data(), more.data(), count);
+        }
+        for (const auto* part : {&scattered, &reduced, &shifted, &more}) gathered.insert(gathered.end(), part->begin(), part->end());
+        return gathered;
+      };
+      EXPECT(results(true) == results(false));
+    });
+  }
+}
+
+TEST(threads, a_rank_that_fails_frees_those_that_finish) {
+  ThreadWorld world(2);
+  const auto run = [&](bool fails) {
+    world.run([&](Communicator& comm) {
+      const int64_t mine = comm.rank();
+      std::vector<int64_t> both(2);
+      const std::unique_ptr<Transfer> transfer = comm.start_all_gather(everyone(comm), &mine, both.data(), sizeof mine);
+      if (fails && comm.rank() == 1) throw UserError("rank 1 had enough");
+      transfer->finish();
+      EXPECT((both == std::vector<int64_t>{0, 1}));
+    });
+  };
+  EXPECT_ERROR(UserError, { run(true); }, "rank 1 had enough");
+  run(false);  // nothing of the failed run is left
 }
 
 TEST(threads, letters_of_one_tag_arrive_in_order) {

@@ -55,7 +55,7 @@ TEST(pipeline, the_verifier_names_the_pass) {
   std::vector<std::string> passes;
   options.observer = [&](std::string_view pass, const Plan&) { passes.emplace_back(pass); };
   const Plan plan = plan_step(StepOptions{}, options);
-  const std::vector<std::string> expected{"cut", "partition", "simplify", "rematerialize", "lower", "fuse", "place"};
+  const std::vector<std::string> expected{"cut", "partition", "simplify", "rematerialize", "lower", "fuse", "schedule", "place"};
   EXPECT(passes == expected);
   Program broken = plan.pieces[0].program;
   std::swap(broken.ops.front(), broken.ops.back());

@@ -20,7 +20,10 @@ class PieceChecker {
       root_[static_cast<size_t>(input.value)] = input.value;
       own(input.value, "input '" + input.name + "'");
     }
-    for (size_t i = 0; i < program_.ops.size(); ++i) visit(i);
+    for (size_t i = 0; i < program_.ops.size(); ++i) {
+      visit(i);
+      check_in_flight(i + 1);
+    }
     for (const ProgramOutput& output : program_.outputs) check_owner(output.value, "output '" + output.name + "'");
   }
 
@@ -103,6 +106,20 @@ class PieceChecker {
       own(op.results[r], where);
     }
     for (const ValueId id : op.results) check_owner(id, where + " (its other results)");
+  }
+
+  // What the collectives hold that are finished in front of op `next` is still theirs.
+  void check_in_flight(size_t next) {
+    for (size_t i = 0; i < next; ++i) {
+      if (!piece_.in_flight(i) || static_cast<size_t>(piece_.finish[i]) < next) continue;
+      const Op& op = program_.ops[i];
+      const std::string where = piece_.name + ": in flight in front of op " + std::to_string(next) + ": " + program_.describe(op);
+      for (const ValueId id : op.operands) check_owner(id, where);
+      for (const ValueId id : op.results) check_owner(id, where);
+      if (piece_.workspace.at(i) < 0) continue;
+      const auto line = static_cast<size_t>(piece_.workspace[i] / kPlacementAlignment);
+      if (memory({Region::kScratch, -1, 0}, where).at(line) != kWorkspace) throw Failure(where + ": its workspace was overwritten");
+    }
   }
 
   const Plan& plan_;
