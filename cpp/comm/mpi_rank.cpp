@@ -170,19 +170,6 @@ void MpiRank::exchange(const Group& group, const void* in, const int64_t* in_byt
   wait(requests, group.ranks);
 }
 
-void MpiRank::shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) {
-  const int64_t n = group.size(), distance = (steps % n + n) % n;
-  if (distance == 0) {
-    std::memcpy(out, in, index(bytes));
-    return;
-  }
-  MpiLibrary::Comm comm = comm_of(group);
-  Requests requests;
-  start_receive(comm, (group.index - distance + n) % n, kTag, out, bytes, requests);
-  start_send(comm, (group.index + distance) % n, kTag, in, bytes, requests);
-  wait(requests, group.ranks);
-}
-
 // The tag of MPI is that of the letter; a letter without bytes is one empty message.
 void MpiRank::send(int64_t to, int64_t tag, const void* data, int64_t bytes) {
   MW_CHECK(tag >= 0 && tag <= int64_t{1} << 30, "the tag of a letter is ", tag);

@@ -32,6 +32,7 @@ class MpiRank : public Communicator {
                                              int64_t count) override;
   std::unique_ptr<Transfer> start_all_gather(const Group& group, const void* in, void* out, int64_t bytes) override;
   std::unique_ptr<Transfer> start_reduce_scatter(const Group& group, DType dtype, const void* in, void* out, int64_t count) override;
+  std::unique_ptr<Transfer> start_shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) override;
   void progress() override;
 
   // Waits until all letters are under way.

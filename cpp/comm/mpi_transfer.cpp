@@ -181,6 +181,14 @@ void MpiRank::Moving::all_reduce(DType dtype, ReduceKind kind, const void* in, v
   advance();
 }
 
+void MpiRank::Moving::shift(int64_t steps, const void* in, void* out, int64_t bytes) {
+  const int64_t n = group_.size(), me = group_.index, distance = (steps % n + n) % n;
+  if (distance == 0) return copy(out, in, bytes);
+  rank_.start_receive(comm_, (me - distance + n) % n, tag_, out, bytes, requests_[0]);
+  rank_.start_send(comm_, (me + distance) % n, tag_, in, bytes, requests_[0]);
+  stages_.emplace_back([this] { return rank_.is_done(requests_[0]); });
+}
+
 void MpiRank::all_gather(const Group& group, const void* in, void* out, int64_t bytes) {
   Moving transfer(*this, group);
   transfer.all_gather(in, out, bytes);
@@ -196,6 +204,12 @@ void MpiRank::reduce_scatter(const Group& group, DType dtype, const void* in, vo
 void MpiRank::all_reduce(const Group& group, DType dtype, ReduceKind kind, const void* in, void* out, int64_t count) {
   Moving transfer(*this, group);
   transfer.all_reduce(dtype, kind, in, out, count);
+  transfer.finish();
+}
+
+void MpiRank::shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) {
+  Moving transfer(*this, group);
+  transfer.shift(steps, in, out, bytes);
   transfer.finish();
 }
 
@@ -215,6 +229,12 @@ std::unique_ptr<Transfer> MpiRank::start_all_reduce(const Group& group, DType dt
                                                     int64_t count) {
   auto transfer = std::make_unique<Moving>(*this, group);
   transfer->all_reduce(dtype, kind, in, out, count);
+  return transfer;
+}
+
+std::unique_ptr<Transfer> MpiRank::start_shift(const Group& group, int64_t steps, const void* in, void* out, int64_t bytes) {
+  auto transfer = std::make_unique<Moving>(*this, group);
+  transfer->shift(steps, in, out, bytes);
   return transfer;
 }
 

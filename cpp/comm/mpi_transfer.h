@@ -20,6 +20,7 @@ class MpiRank::Moving : public Transfer {
   void all_gather(const void* in, void* out, int64_t bytes);
   void reduce_scatter(DType dtype, const void* in, void* out, int64_t count);
   void all_reduce(DType dtype, ReduceKind kind, const void* in, void* out, int64_t count);
+  void shift(int64_t steps, const void* in, void* out, int64_t bytes);
 
   // As far as messages that are here allow.
   void advance();

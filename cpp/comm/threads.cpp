@@ -168,7 +168,8 @@ class ThreadWorld::Rank : public Communicator {
     DType dtype = DType::kF32;
     ReduceKind kind = ReduceKind::kSum;
     int64_t first = 0, count = 0;  // of a reduction
-    int64_t ticket = 0;
+    std::vector<std::byte> sum{};  // of a reduction in place: others read what lies there until the end
+    int64_t ticket = -1;
     Lane* lane = nullptr;
     Flight* flight = nullptr;
     bool taken = false;
@@ -178,6 +179,7 @@ class ThreadWorld::Rank : public Communicator {
     // Through when everyone has read this rank's buffer.
     bool end() {
       if (flight->taken != lane_members()) return false;
+      if (!sum.empty()) std::memcpy(out, sum.data(), sum.size());
       ++flight->ended;
       while (!lane->flights.empty() && lane->flights.front().ended == static_cast<int64_t>(lane->started.size())) {
         lane->flights.pop_front();
@@ -201,14 +203,16 @@ class ThreadWorld::Rank : public Communicator {
       ++half.flight->arrived;
       world_.changed_.notify_all();
     }
+    if (in == half.out) half.sum.resize(static_cast<size_t>(half.count * dtype_bytes(half.dtype)));
     half.ticket = ++tickets_;
-    under_way_.push_back(half);
-    return std::make_unique<Started>(*this, half.ticket);
+    under_way_.push_back(std::move(half));
+    return std::make_unique<Started>(*this, tickets_);
   }
 
-  static void take(const Half& half) {
+  static void take(Half& half) {
     const std::vector<const void*>& buffers = half.flight->buffers;
-    if (half.count > 0) return combine(half.dtype, half.kind, buffers, half.first, half.out, half.count);
+    if (half.count > 0)
+      return combine(half.dtype, half.kind, buffers, half.first, half.sum.empty() ? half.out : half.sum.data(), half.count);
     const auto bytes = static_cast<size_t>(half.bytes);
     if (half.source >= 0) {
       std::memcpy(half.out, buffers[static_cast<size_t>(half.source)], bytes);

@@ -205,19 +205,21 @@ MPI_TEST(mpi, transfers_that_are_started_have_the_bits_of_threads) {
           std::vector<std::byte> in_place = random_array(DType::kF32, count, seed + 9);
           const auto result = [](int64_t bytes) { return std::vector<std::byte>(static_cast<size_t>(bytes)); };
           std::vector<std::byte> sum = result(4 * count), gathered = result(4 * count * group.size()), scattered = result(2 * count),
-                                 between = result(4 * count), last = result(4 * count);
+                                 between = result(4 * count), last = result(4 * count), shifted = result(4 * count);
           std::vector<std::unique_ptr<Transfer>> started;
           started.push_back(comm.start_all_reduce(world, DType::kF32, ReduceKind::kSum, a.data(), sum.data(), count));
           started.push_back(comm.start_reduce_scatter(group, DType::kBF16, b.data(), scattered.data(), count));
           started.push_back(comm.start_all_gather(group, a.data(), gathered.data(), 4 * count));
-          started.push_back(comm.start_all_reduce(group, DType::kF32, ReduceKind::kMax, in_place.data(), in_place.data(), count));
+          started.push_back(comm.start_all_reduce(group, DType::kF32, ReduceKind::kSum, in_place.data(), in_place.data(), count));
+          const std::unique_ptr<Transfer> turning = comm.start_shift(group, -1, a.data(), shifted.data(), 4 * count);
           for (int64_t i = 0; i < 3 * comm.rank(); ++i) comm.progress();
           comm.all_reduce(group, DType::kF32, ReduceKind::kSum, a.data(), between.data(), count);
           started[1]->finish();
           started.push_back(comm.start_all_reduce(world, DType::kF32, ReduceKind::kSum, between.data(), last.data(), count));
           comm.barrier();
           for (const size_t i : {0, 2, 4, 3}) started[i]->finish();
-          for (const auto& more : {gathered, scattered, between, last, in_place}) sum.insert(sum.end(), more.begin(), more.end());
+          turning->finish();
+          for (const auto& more : {gathered, scattered, between, last, in_place, shifted}) sum.insert(sum.end(), more.begin(), more.end());
           return sum;
         },
         name);

@@ -1,8 +1,10 @@
 #include "comm/threads.h"
 
 #include <array>
+#include <chrono>
 #include <memory>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "base/error.h"
@@ -92,6 +94,22 @@ TEST(threads, started_collectives_give_what_blocking_ones_give) {
       EXPECT(results(true) == results(false));
     });
   }
+}
+
+// A rank that is done overwrites what it gave, which one that comes late has not read before its own `finish`.
+TEST(threads, sums_in_place_are_of_what_was_given) {
+  ThreadWorld world(3);
+  world.run([&](Communicator& comm) {
+    for (int round = 0; round < 30; ++round) {
+      std::vector<float> numbers(1000, static_cast<float>(comm.rank() + 10 * round));
+      const std::unique_ptr<Transfer> sum =
+          comm.start_all_reduce(everyone(comm), DType::kF32, ReduceKind::kSum, numbers.data(), numbers.data(), 1000);
+      if (comm.rank() == round % 3) std::this_thread::sleep_for(std::chrono::microseconds(500));
+      for (int i = 0; i < comm.rank(); ++i) comm.progress();
+      sum->finish();
+      EXPECT(numbers == std::vector<float>(1000, static_cast<float>(3 + 30 * round)));
+    }
+  });
 }
 
 TEST(threads, a_rank_that_fails_frees_those_that_finish) {
