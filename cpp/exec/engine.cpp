@@ -1,6 +1,7 @@
 #include "exec/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <iterator>
 #include <span>
@@ -84,6 +85,30 @@ SeenLoad largest_load(Communicator& comm, const cpu::ExpertLoad& mine) {
   return out;
 }
 
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Results of pieces before `update` (which works on what all stages have summed).
+std::map<std::string, std::vector<float>> results_over_stages(const std::vector<Plan>& stages) {
+  std::map<std::string, std::vector<float>> results;
+  for (const Plan& plan : stages) {
+    for (const Piece& piece : plan.pieces) {
+      if (piece.name == "update") continue;
+      for (const ProgramOutput& output : piece.program.outputs) {
+        if (output.kind != OutputKind::kResult) continue;
+        const Type& type = piece.program.type(output.value);
+        MW_CHECK(type.dtype == DType::kF32, "result '", output.name, "' of a stage is ", to_string(type), "; expected f32");
+        results[output.name].assign(static_cast<size_t>(type.elements()), 0.0f);
+      }
+    }
+  }
+  return results;
+}
+
+// How long the rows of a rank took, and how long it waited for letters meanwhile.
+struct Waiting {
+  double began = now(), waited = 0;
+};
+
 }  // namespace
 
 TooManyExpertRows::TooManyExpertRows(const ExpertRowsPlanned& planned, double load)
@@ -126,14 +151,34 @@ size_t Engine::place_of(int64_t rank) const {
 cpu::KernelEnvironment Engine::environment() const { return {.isa = chosen_isa(), .threads = threads_per_rank()}; }
 
 std::unique_ptr<LoadedPlan> Engine::load(Plan plan) {
+  std::vector<Plan> stages;
+  stages.push_back(std::move(plan));
+  return load(std::move(stages));
+}
+
+std::unique_ptr<LoadedPlan> Engine::load(std::vector<Plan> stages) {
+  MW_CHECK(std::ssize(stages) == num_stages(), stages.size(), " stages on a mesh that has ", num_stages());
   auto loaded = std::make_unique<LoadedPlan>();
-  if (world_->is_shared()) check_same_program(plan);
-  loaded->plan = std::move(plan);
+  if (world_->is_shared()) check_same_program(stages[static_cast<size_t>(stage_of(first_rank()))]);
+  loaded->stages = std::move(stages);
+  for (int64_t stage = 0; stage < num_stages(); ++stage) {
+    const Plan& plan = loaded->plan_of(stage);
+    if (plan.expert_rows.bound > loaded->expert_rows.bound) loaded->expert_rows = plan.expert_rows;
+    for (const Buffer& buffer : plan.results) {
+      if (!find_buffer(loaded->results, buffer.name)) loaded->results.push_back(buffer);
+    }
+  }
+  if (num_stages() > 1) {
+    loaded->mail = StageMail(loaded->stages);
+    loaded->over_stages = results_over_stages(loaded->stages);
+  }
   for (const int64_t r : world_->local_ranks()) {
     RankMemory& rank_memory = memory(r);
-    rank_memory.reserve(loaded->plan);
-    loaded->ranks.push_back(std::make_unique<cpu::Executor>(loaded->plan, rank_memory, options_.mesh, world_->rank(r), environment()));
+    const Plan& plan = loaded->plan_of(stage_of(r));
+    rank_memory.reserve(plan);
+    loaded->ranks.push_back(std::make_unique<cpu::Executor>(plan, rank_memory, options_.mesh, world_->rank(r), environment()));
   }
+  for (int64_t stage = 0; stage < num_stages(); ++stage) remember_kept(loaded->plan_of(stage).kept, stage);
   return loaded;
 }
 
@@ -170,19 +215,23 @@ void Engine::check_same_inputs(const std::map<std::string, WholeArray>& inputs, 
 
 void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars,
                  const RowHook& before_row) {
-  const Plan& plan = loaded.plan;
-  const int64_t microbatches = count_microbatches(plan);
-  check_inputs(plan, inputs, microbatches);
+  const int64_t microbatches = count_microbatches(loaded.stages[0]);
+  const bool pipelined = loaded.stages.size() > 1;
+  for (const Plan& plan : loaded.stages) check_inputs(plan, inputs, microbatches);
   if (world_->is_shared()) check_same_inputs(inputs, scalars);
-  for (const auto& memory : memory_) write_scalars(plan, *memory, scalars);
+  for (const int64_t rank : world_->local_ranks()) write_scalars(loaded.plan_of(stage_of(rank)), memory(rank), scalars);
+  loaded.mailed.assign(memory_.size(), 0);
   SeenLoad seen;
   world_->run([&](Communicator& comm) {
     const size_t r = place_of(comm.rank());
-    int32_t staged = -1;
+    const Plan& plan = loaded.plan_of(stage_of(comm.rank()));
+    const Group stages = same_rank_of_stages(comm.rank());
+    std::vector<int32_t> staged(static_cast<size_t>(plan.carried_copies), -1);  // the microbatch in each copy of the carried region
+    Waiting waiting;
     loaded.ranks[r]->begin_run();
     // Whether all rows of experts had room: everyone gets the same answer.
     const auto all_had_room = [&] {
-      if (plan.expert_rows.bound == 0) return true;
+      if (loaded.expert_rows.bound == 0) return true;
       const SeenLoad load = largest_load(comm, loaded.ranks[r]->expert_load());
       if (r == 0) seen = load;
       return load.too_many == 0;
@@ -193,22 +242,29 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
       if (piece.name == "update") {
         asked = true;
         if (!all_had_room()) return;
+        if (pipelined) add_over_stages(loaded, comm, waiting.began, waiting.waited);
       }
-      if (before_row) {  // one that says no stops everyone
+      if (before_row && (!pipelined || piece.name == "update")) {  // one that says no stops everyone
         float stop = r == 0 && !before_row(row, piece) ? 1.0f : 0.0f;
         comm.all_reduce(everyone(comm), DType::kF32, ReduceKind::kMax, &stop, &stop, 1);
         if (stop != 0) return;
       }
-      if (row.microbatch != staged && piece.name != "update") {
+      if (int32_t& there = staged[static_cast<size_t>(row.carried_copy)]; row.microbatch != there && piece.name != "update") {
         stage_inputs(plan, *memory_[r], options_.mesh, comm.rank(), row, microbatches, inputs);
-        staged = row.microbatch;
+        there = row.microbatch;
+      }
+      if (!piece.receives.empty()) {
+        const double before = now();
+        loaded.mail.receive(comm, stages, plan, row, *memory_[r]);
+        waiting.waited += now() - before;
       }
       loaded.ranks[r]->run(row.piece, row.carried_copy, *pools_[r]);
+      loaded.mailed[r] += loaded.mail.send(comm, stages, plan, row, *memory_[r]);
     }
     if (!asked) all_had_room();
   });
   loaded.expert_load = static_cast<double>(seen.most);
-  if (seen.too_many > 0) throw TooManyExpertRows(plan.expert_rows, static_cast<double>(seen.too_many));
+  if (seen.too_many > 0) throw TooManyExpertRows(loaded.expert_rows, static_cast<double>(seen.too_many));
 }
 
 void Engine::observe(LoadedPlan& loaded, OpObserver observer) {
@@ -222,11 +278,55 @@ void Engine::observe(LoadedPlan& loaded, OpObserver observer) {
   }
 }
 
-void Engine::ensure_kept(const std::vector<Buffer>& buffers) {
-  for (const auto& memory : memory_) memory->kept.ensure(buffers);
+Group Engine::same_rank_of_stages(int64_t rank) const { return make_group(options_.mesh, rank, {{"stage", 1, num_stages()}}); }
+
+// Then the time that all ranks take together is known too: those whose stage is done wait here.
+void Engine::add_over_stages(LoadedPlan& loaded, Communicator& comm, double began, double waited) const {
+  const size_t r = place_of(comm.rank());
+  const Plan& plan = loaded.plan_of(stage_of(comm.rank()));
+  std::vector<float> numbers;
+  for (const auto& [name, sum] : loaded.over_stages) {
+    const size_t first = numbers.size();
+    numbers.resize(first + sum.size(), 0.0f);
+    if (const Buffer* buffer = find_buffer(plan.results, name))
+      std::memcpy(&numbers[first], memory_[r]->results.data() + buffer->offset, sum.size() * sizeof(float));
+  }
+  const double before = now();
+  comm.all_reduce(same_rank_of_stages(comm.rank()), DType::kF32, ReduceKind::kSum, numbers.data(), numbers.data(), std::ssize(numbers));
+  waited += now() - before;
+  auto share = static_cast<float>(waited / (now() - began));
+  comm.all_reduce(everyone(comm), DType::kF32, ReduceKind::kSum, &share, &share, 1);
+  if (r != 0) return;
+  loaded.bubble = static_cast<double>(share) / static_cast<double>(comm.size());
+  const float* next = numbers.data();
+  for (auto& [name, sum] : loaded.over_stages) {
+    std::copy_n(next, sum.size(), sum.begin());
+    next += sum.size();
+  }
+}
+
+void Engine::ensure_kept(const std::vector<Buffer>& buffers, int64_t stage) {
+  for (const int64_t rank : world_->local_ranks()) {
+    if (stage == kEveryStage || stage_of(rank) == stage) memory(rank).kept.ensure(buffers);
+  }
+  for (int64_t s = 0; s < num_stages(); ++s) {
+    if (stage == kEveryStage || s == stage) remember_kept(buffers, s);
+  }
+}
+
+void Engine::remember_kept(const std::vector<Buffer>& buffers, int64_t stage) {
+  for (const Buffer& buffer : buffers) kept_.emplace(buffer.name, KeptPlace{buffer, {}}).first->second.stages.insert(stage);
+}
+
+const Engine::KeptPlace& Engine::kept_place(const std::string& name) const {
+  if (const auto at = kept_.find(name); at != kept_.end()) return at->second;
+  std::vector<std::string> names;
+  for (const auto& [known, place] : kept_) names.push_back(known);
+  throw UserError("there is no kept buffer '" + name + "'" + did_you_mean(name, names));
 }
 
 void Engine::forget_kept(const std::string& prefix) {
+  std::erase_if(kept_, [&](const auto& entry) { return entry.first.starts_with(prefix); });
   for (const auto& memory : memory_) memory->kept.erase_prefix(prefix);
 }
 
@@ -235,7 +335,9 @@ Block Engine::shard(const Buffer& buffer, int64_t rank) const {
 }
 
 void Engine::write_kept(const std::string& name, const Block& block, const void* data) {
+  const KeptPlace& place = kept_place(name);
   for (const int64_t r : world_->local_ranks()) {
+    if (!place.stages.contains(stage_of(r))) continue;
     const KeptStore::Entry& entry = memory(r).kept.get(name);
     copy_shared(block, static_cast<const std::byte*>(data), shard(entry.buffer, r), entry.data);
   }
@@ -243,22 +345,27 @@ void Engine::write_kept(const std::string& name, const Block& block, const void*
 
 void Engine::read_kept(const std::string& name, const Block& block, void* data, int64_t receiver) const {
   auto* to = static_cast<std::byte*>(data);
-  for (size_t r = 0; r < memory_.size(); ++r) {
-    const KeptStore::Entry& entry = memory_[r]->kept.get(name);
-    copy_shared(shard(entry.buffer, world_->local_ranks()[r]), entry.data, block, to);
+  const KeptPlace& place = kept_place(name);
+  const std::byte* mine = nullptr;  // of the first rank
+  for (const int64_t r : world_->local_ranks()) {
+    if (!place.stages.contains(stage_of(r))) continue;
+    const KeptStore::Entry& entry = memory_[place_of(r)]->kept.get(name);
+    copy_shared(shard(entry.buffer, r), entry.data, block, to);
+    if (r == first_rank()) mine = entry.data;
   }
   if (!world_->is_shared()) return;
-  const KeptStore::Entry& entry = memory_[0]->kept.get(name);
-  std::vector<Block> shards;
-  for (int64_t r = 0; r < options_.mesh.size(); ++r) shards.push_back(shard(entry.buffer, r));
-  collect_block(world_->rank(first_rank()), shards, entry.data, block, to, receiver);
+  std::vector<std::optional<Block>> shards;
+  for (int64_t r = 0; r < options_.mesh.size(); ++r) {
+    shards.push_back(place.stages.contains(stage_of(r)) ? std::optional(shard(place.buffer, r)) : std::nullopt);
+  }
+  collect_block(world_->rank(first_rank()), shards, mine, block, to, receiver);
 }
 
 const Type& Engine::result_type(const LoadedPlan& loaded, const std::string& name) const {
-  const Buffer* buffer = find_buffer(loaded.plan.results, name);
+  const Buffer* buffer = find_buffer(loaded.results, name);
   if (!buffer) {
     std::vector<std::string> names;
-    for (const Buffer& b : loaded.plan.results) names.push_back(b.name);
+    for (const Buffer& b : loaded.results) names.push_back(b.name);
     throw UserError("there is no result '" + name + "'" + did_you_mean(name, names));
   }
   return buffer->type;
@@ -266,7 +373,11 @@ const Type& Engine::result_type(const LoadedPlan& loaded, const std::string& nam
 
 const std::byte* Engine::result(const LoadedPlan& loaded, const std::string& name) const {
   result_type(loaded, name);
-  return memory_[0]->results.data() + find_buffer(loaded.plan.results, name)->offset;
+  if (const auto sum = loaded.over_stages.find(name); sum != loaded.over_stages.end())
+    return reinterpret_cast<const std::byte*>(sum->second.data());
+  const Buffer* buffer = find_buffer(loaded.plan_of(stage_of(first_rank())).results, name);
+  MW_CHECK(buffer, "stage ", stage_of(first_rank()), " has no result '", name, "'");
+  return memory_[0]->results.data() + buffer->offset;
 }
 
 double Engine::scalar(const LoadedPlan& loaded, const std::string& name) const {

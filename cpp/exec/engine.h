@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "exec/cpu/executor.h"
 #include "exec/memory.h"
 #include "exec/shards.h"
+#include "exec/stage_mail.h"
 #include "ir/plan.h"
 
 namespace mw {
@@ -36,11 +38,22 @@ struct WholeArray {
   const void* data;
 };
 
-// A Plan bound to the memory of every rank.
+// A Plan bound to the memory of every rank; in a pipeline that of every stage, bound to the memory of its ranks.
 struct LoadedPlan {
-  Plan plan;
-  double expert_load = 0;  // of the last run: the most rows of experts that a rank had to work on, as a multiple of their mean
+  std::vector<Plan> stages;                           // one where there is no pipeline
+  std::vector<Buffer> results;                        // of all stages, each name once
+  ExpertRowsPlanned expert_rows;                      // of the stage with the largest bound
   std::vector<std::unique_ptr<cpu::Executor>> ranks;  // of this process
+  StageMail mail;
+  // What several stages may have terms of: results of pieces before `update`, f32, added up over stages in the last run.
+  std::map<std::string, std::vector<float>> over_stages;
+
+  // Of the last run.
+  double expert_load = 0;       // the most rows of experts that a rank had to work on, as a multiple of their mean
+  double bubble = 0;            // share of the time before `update` in which ranks waited for other stages, mean of all ranks
+  std::vector<int64_t> mailed;  // bytes that each rank of this process sent to other stages
+
+  const Plan& plan_of(int64_t stage) const { return stages[stages.size() == 1 ? 0 : static_cast<size_t>(stage)]; }
 };
 
 // Some rank would have had to work on more rows of experts than its Plan has room for. The run ended before `update`: parameters and
@@ -69,10 +82,13 @@ class Engine {
   // Allocates what the Plan needs beyond what is there and binds it. Plans are run one at a time. With other processes: UserError when the
   // ranks of a stage have different Programs.
   std::unique_ptr<LoadedPlan> load(Plan plan);
+  // The Plans of a pipeline's stages: as many as the mesh axis `stage` has.
+  std::unique_ptr<LoadedPlan> load(std::vector<Plan> stages);
 
-  // Runs all rows of the Plan's order. `before_row` (called for the first rank of each process) may stop the run before a row by returning
-  // false there. TooManyExpertRows, the same on all ranks, before `update` and before anything is handed out. With other processes:
-  // UserError naming the input or scalar that is not the same on all of them.
+  // Runs all rows of the Plan's order. `before_row` (called for the first rank of each process; in a pipeline, whose stages have different
+  // rows, for `update` alone) may stop the run before a row by returning false there. TooManyExpertRows, the same on all ranks, before
+  // `update` and before anything is handed out. With other processes: UserError naming the input or scalar that is not the same on all of
+  // them.
   using RowHook = std::function<bool(const RunRow&, const Piece&)>;
   void run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars,
            const RowHook& before_row = nullptr);
@@ -83,14 +99,15 @@ class Engine {
 
   // Kept buffers (parameters, optimizer state): blocks of the whole array; the types must agree. Reading collects what other processes
   // have, so that all of them read together; with `receiver`, only the process of this rank is given the block.
-  bool has_kept(const std::string& name) const { return memory_[0]->kept.find(name) != nullptr; }
-  const Buffer& kept_buffer(const std::string& name) const { return memory_[0]->kept.get(name).buffer; }
+  bool has_kept(const std::string& name) const { return kept_.contains(name); }
+  const Buffer& kept_buffer(const std::string& name) const { return kept_place(name).buffer; }
   void write_kept(const std::string& name, const Block& block, const void* data);
   void read_kept(const std::string& name, const Block& block, void* data, int64_t receiver = kEveryRank) const;
   void write_kept(const std::string& name, const void* whole) { write_kept(name, Block::whole(kept_buffer(name).global_type), whole); }
   void read_kept(const std::string& name, void* whole) const { read_kept(name, Block::whole(kept_buffer(name).global_type), whole); }
-  // Allocates buffers that no Plan names yet (weights before the first run).
-  void ensure_kept(const std::vector<Buffer>& buffers);
+  // Allocates buffers that no Plan names yet (weights before the first run), on the ranks of all stages or of one.
+  static constexpr int64_t kEveryStage = -1;
+  void ensure_kept(const std::vector<Buffer>& buffers, int64_t stage = kEveryStage);
 
   // Frees the kept buffers whose names begin so; Plans that name them must be gone.
   void forget_kept(const std::string& prefix);
@@ -103,6 +120,18 @@ class Engine {
   RankMemory& memory(int64_t rank) { return *memory_[place_of(rank)]; }
 
  private:
+  // What ranks keep under a name, and the stages whose ranks do: known on every rank.
+  struct KeptPlace {
+    Buffer buffer;
+    std::set<int64_t> stages;
+  };
+  const KeptPlace& kept_place(const std::string& name) const;  // UserError naming the nearest
+  void remember_kept(const std::vector<Buffer>& buffers, int64_t stage);
+  int64_t num_stages() const { return options_.mesh.size_of("stage"); }
+  int64_t stage_of(int64_t rank) const { return options_.mesh.coordinate(rank, "stage"); }
+  Group same_rank_of_stages(int64_t rank) const;
+  // Adds up results that stages have terms of; `waited`: for letters, in the seconds since `began`.
+  void add_over_stages(LoadedPlan& loaded, Communicator& comm, double began, double waited) const;
   int64_t first_rank() const { return world_->local_ranks()[0]; }
   void check_same_program(const Plan& plan) const;
   void check_same_inputs(const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars) const;
@@ -111,6 +140,7 @@ class Engine {
   EngineOptions options_;
   std::shared_ptr<World> world_;
   std::vector<std::unique_ptr<RankMemory>> memory_;
+  std::map<std::string, KeptPlace> kept_;
   std::vector<std::unique_ptr<ThreadPool>> pools_;
 };
 

@@ -11,13 +11,13 @@ size_t axis_index(std::string_view axis) {
     if (names[i] == axis) return i;
   }
   throw UserError("there is no mesh axis '" + std::string(axis) + "'" + did_you_mean(std::string(axis), names) +
-                  "; the axes are data, fsdp, expert, context, tensor");
+                  "; the axes are data, stage, fsdp, expert, context, tensor");
 }
 
 }  // namespace
 
 const std::vector<std::string>& Mesh::axis_names() {
-  static const std::vector<std::string> names{"data", "fsdp", "expert", "context", "tensor"};
+  static const std::vector<std::string> names{"data", "stage", "fsdp", "expert", "context", "tensor"};
   return names;
 }
 

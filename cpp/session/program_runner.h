@@ -25,7 +25,7 @@ class ProgramRunner {
   // Arrays of the Program's inputs, row-major, in their types.
   void run(const std::map<std::string, WholeArray>& inputs);
 
-  const std::vector<Buffer>& results() const { return loaded_->plan.results; }
+  const std::vector<Buffer>& results() const { return loaded_->results; }
   const std::byte* result(const std::string& name) const { return engine_.result(*loaded_, name); }
 
  private:

@@ -69,6 +69,14 @@ class BelowPrefix : public TensorSource {
   std::vector<std::string> names_;
 };
 
+// What can be wrong with them before anything is allocated.
+void check_options(const SessionOptions& options) {
+  check_rules(options.rules, options.mesh);
+  if (const int64_t stages = options.mesh.size_of("stage"); stages > 1)
+    throw UserError(
+        concat_text("there is no mesh axis 'stage' outside of plan yet: stages are planned, not run; expected stage=1, found ", stages));
+}
+
 // Names in the files of the multimodal classes.
 bool is_of_image_encoder(const std::string& name) {
   return name.starts_with("vision_tower.") || name.starts_with("vision_model.") || name.starts_with("multi_modal_projector.");
@@ -92,7 +100,7 @@ Buffer kept_buffer(const std::string& name, BufferRole role, const Type& global,
 
 Session::Session(ModelConfig config, SessionOptions options) : config_(std::move(config)), options_(std::move(options)) {
   check_model_config(config_);
-  check_rules(options_.rules, options_.mesh);
+  check_options(options_);
   set_parameters();
   engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads, .world = options_.world});
   allocate_parameters();
@@ -275,7 +283,7 @@ uint64_t Session::weights_hash() const {
 
 void Session::rehome(SessionOptions options) {
   // What can be wrong is found while the weights are still where they were.
-  check_rules(options.rules, options.mesh);
+  check_options(options);
   for (const ParameterSpec& p : model_parameters(config_, options.dtype)) stored_layout(options.rules.parameters, options.mesh, p.type);
   const std::vector<ParameterSpec> old_parameters = parameters_;
   const std::unique_ptr<Engine> old_engine = std::move(engine_);
@@ -339,7 +347,7 @@ LoadedPlan& Session::run_plan(const std::string& key, const PlanMaker& make, con
       engine_->run(loaded, inputs, scalars, before_row);
       return loaded;
     } catch (const TooManyExpertRows& error) {
-      const ExpertRowsPlanned& rows = loaded.plan.expert_rows;
+      const ExpertRowsPlanned& rows = loaded.expert_rows;
       MW_CHECK(rows.bound < rows.worst, error.what(), ", which is the most there can be");
       expert_rows_factors_[key] = error.load * kMoreRoom;
       ++expert_reruns_;

@@ -115,18 +115,19 @@ Session::PlanMaker TrainStep::maker(const ModelInputs& batch) const {
 
 LoadedPlan& TrainStep::loaded(const ModelInputs& batch) { return session_.plan(key(batch), maker(batch)); }
 
-const Plan& TrainStep::plan(const ModelInputs& batch) { return loaded(batch).plan; }
+const Plan& TrainStep::plan(const ModelInputs& batch) { return loaded(batch).stages.front(); }
 
 std::vector<AxisTraffic> TrainStep::counted_traffic(const ModelInputs& batch, int64_t rank) {
   const LoadedPlan& step = loaded(batch);
-  return mw::counted_traffic(step.plan, *step.ranks[session_.engine().place_of(rank)]);
+  return mw::counted_traffic(step.plan_of(session_.options().mesh.coordinate(rank, "stage")),
+                             *step.ranks[session_.engine().place_of(rank)]);
 }
 
 double TrainStep::transfer_seconds(const ModelInputs& batch, int64_t rank) {
   const LoadedPlan& step = loaded(batch);
   const cpu::Executor& executor = *step.ranks[session_.engine().place_of(rank)];
   double seconds = 0;
-  for (size_t piece = 0; piece < step.plan.pieces.size(); ++piece) {
+  for (size_t piece = 0; piece < step.plan_of(session_.options().mesh.coordinate(rank, "stage")).pieces.size(); ++piece) {
     for (const cpu::Executor::Step& op : executor.steps(static_cast<int32_t>(piece))) seconds += op.seconds;
   }
   return seconds;
@@ -153,13 +154,13 @@ StepResult TrainStep::run(const ModelInputs& batch, double loss_scale, double lr
     return result.finite;
   });
   if (!result.finite) return result;
-  if (const ExpertRowsPlanned& rows = step.plan.expert_rows; rows.bound > 0) {
+  if (const ExpertRowsPlanned& rows = step.expert_rows; rows.bound > 0) {
     result.more["expert_rows"] = {static_cast<float>(step.expert_load * static_cast<double>(rows.mean))};
     result.more["expert_rows_bound"] = {static_cast<float>(rows.bound)};
     result.more["expert_reruns"] = {static_cast<float>(session_.expert_reruns())};
   }
   result.grad_norm = session_.engine().scalar(step, "grad_norm");
-  for (const Buffer& buffer : step.plan.results) {
+  for (const Buffer& buffer : step.results) {
     if (buffer.name == "loss" || buffer.name == "grad_norm") continue;
     const auto* values = reinterpret_cast<const float*>(session_.engine().result(step, buffer.name));
     result.more[buffer.name].assign(values, values + buffer.type.elements());

@@ -236,7 +236,7 @@ void bind_session(py::module_& m) {
                loaded = &s.run_forward(inputs, capture);
              }
              py::dict results;
-             for (const Buffer& buffer : loaded->plan.results) {
+             for (const Buffer& buffer : loaded->results) {
                results[py::str(buffer.name)] = py::make_tuple(copy_array(buffer.type, s.engine().result(*loaded, buffer.name)),
                                                               buffer.type.dim_names(), std::string(dtype_name(buffer.type.dtype)));
              }
