@@ -379,12 +379,10 @@ class StageMaker {
  public:
   StageMaker(const StageCutter& cutter, const PipelineShape& shape, int64_t stage) : cutter_(cutter), shape_(shape), stage_(stage) {}
 
-  Plan make(const std::vector<StageRow>& rows, const Program& update) {
+  Plan make(const std::vector<StageRow>& rows) {
     Copies copies(rows);
     for (const StageRow& row : rows) plan_.order.push_back({piece_of(row), static_cast<int32_t>(row.microbatch), copies.of(row)});
     plan_.carried_copies = copies.count();
-    plan_.order.push_back({static_cast<int32_t>(plan_.pieces.size()), 0, 0});
-    plan_.pieces.push_back({.name = "update", .variant = "", .program = update});
     return std::move(plan_);
   }
 
@@ -419,13 +417,13 @@ class StageMaker {
 
 int64_t first_layer_of(int64_t part, int64_t parts, int64_t layers) { return part * layers / parts; }
 
-StagePlans cut_into_stages(const Program& training, const Program& update, PipelineOrder order, const PipelineShape& shape) {
+StagePlans cut_into_stages(const Program& training, PipelineOrder order, const PipelineShape& shape) {
   check_pipeline(order, shape);
   const StageCutter cutter(training, shape.stages * shape.chunks);
   StagePlans plans;
   std::map<std::string, std::set<int64_t>> stages_of;
   for (int64_t stage = 0; stage < shape.stages; ++stage) {
-    plans.stages.push_back(StageMaker(cutter, shape, stage).make(stage_order(order, shape, stage), update));
+    plans.stages.push_back(StageMaker(cutter, shape, stage).make(stage_order(order, shape, stage)));
     std::set<std::string> seen;
     for (int64_t chunk = 0; chunk < shape.chunks; ++chunk) {
       for (const std::string& name : cutter.parameters_of(chunk * shape.stages + stage)) {
@@ -434,10 +432,20 @@ StagePlans cut_into_stages(const Program& training, const Program& update, Pipel
       }
     }
   }
+  plans.parameters.resize(plans.stages.size());
   for (const auto& [name, stages] : stages_of) {
+    for (const int64_t stage : stages) plans.parameters[static_cast<size_t>(stage)].insert(name);
     if (stages.size() > 1) plans.shared_parameters[name] = {stages.begin(), stages.end()};
   }
   return plans;
+}
+
+void add_updates(StagePlans& plans, const std::function<Program(int64_t stage)>& trace) {
+  for (size_t stage = 0; stage < plans.stages.size(); ++stage) {
+    Plan& plan = plans.stages[stage];
+    plan.order.push_back({static_cast<int32_t>(plan.pieces.size()), 0, 0});
+    plan.pieces.push_back({.name = "update", .variant = "", .program = trace(static_cast<int64_t>(stage))});
+  }
 }
 
 }  // namespace mw

@@ -8,7 +8,9 @@
 // A parameter that several stages use (a tied embedding) is on each of them, which adds up the gradient of its own uses alone; `update`
 // then has to sum them (`shared_parameters`).
 #pragma once
+#include <functional>
 #include <map>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,12 +21,16 @@ namespace mw {
 
 struct StagePlans {
   std::vector<Plan> stages;
+  std::vector<std::set<std::string>> parameters;  // that each stage reads or trains
   // Parameters on more than one stage: which ones, ascending.
   std::map<std::string, std::vector<int64_t>> shared_parameters;
 };
 
-// Of `shape.microbatches` microbatches. `update` is put behind every stage as it is. UserError where there are fewer layers than parts.
-StagePlans cut_into_stages(const Program& training, const Program& update, PipelineOrder order, const PipelineShape& shape);
+// Of `shape.microbatches` microbatches, without the update (add_updates). UserError where there are fewer layers than parts.
+StagePlans cut_into_stages(const Program& training, PipelineOrder order, const PipelineShape& shape);
+
+// Puts behind the rows of each stage the update that `trace` makes for it.
+void add_updates(StagePlans& plans, const std::function<Program(int64_t stage)>& trace);
 
 // First layer of part `part` of `parts`, and of the one behind it.
 int64_t first_layer_of(int64_t part, int64_t parts, int64_t layers);

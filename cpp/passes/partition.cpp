@@ -1,6 +1,7 @@
 #include "passes/partition.h"
 
 #include <algorithm>
+#include <set>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -24,19 +25,20 @@ bool is_accumulator(std::string_view name) { return starts_with(name, kAccumulat
 // Partitions one piece. Layouts of values that pieces share by name are kept in `shared`.
 class PiecePartitioner {
  public:
-  PiecePartitioner(const Program& program, const Mesh& mesh, const Rules& rules, const RuleTable& table, DType reduce_dtype,
+  PiecePartitioner(const Piece& piece, const Mesh& mesh, const Rules& rules, const RuleTable& table, DType reduce_dtype,
                    std::map<std::string, SharedValue>& shared)
-      : program_(program),
+      : program_(piece.program),
         mesh_(mesh),
         rules_(rules),
         table_(table),
         reduce_dtype_(reduce_dtype),
         shared_(shared),
-        own_builder_(program.name),
+        own_builder_(program_.name),
         builder_(own_builder_),
-        values_(program.values.size()) {
-    builder_.declare_dims_of(program);
-    for (const ProgramOutput& output : program.outputs) outputs_[output.value].push_back(&output);
+        values_(program_.values.size()) {
+    builder_.declare_dims_of(program_);
+    for (const ProgramOutput& output : program_.outputs) outputs_[output.value].push_back(&output);
+    for (const Mail& mail : piece.sends) leaving_.insert(mail.name);
   }
 
   Program run() {
@@ -148,7 +150,7 @@ class PiecePartitioner {
           deliver_result(*output);
           continue;
         case OutputKind::kCarried:
-          to = carried_layout(id);
+          to = carried_layout(output->name, id);
           break;
         case OutputKind::kState:
           to = state_layout(output->name, id);
@@ -169,10 +171,11 @@ class PiecePartitioner {
     builder_.output(output.name, convert(value, {}).local, OutputKind::kResult);
   }
 
-  // As it is made; a partial is reduced into the layout that the compute table gives to its own dims.
-  Layout carried_layout(ValueId id) {
+  // As it is made; a partial is reduced into the layout that the compute table gives to its own dims. So is what another stage gets, which
+  // knows that layout too.
+  Layout carried_layout(const std::string& name, ValueId id) {
     const Layout& made = slot(id).value.layout;
-    return made.partial.empty() ? made : stored_layout(table_, mesh_, program_.type(id));
+    return made.partial.empty() && !leaving_.contains(name) ? made : stored_layout(table_, mesh_, program_.type(id));
   }
 
   Layout state_layout(const std::string& name, ValueId id) {
@@ -418,6 +421,7 @@ class PiecePartitioner {
   std::vector<Slot> values_;
   std::unordered_map<ValueId, std::vector<const ProgramOutput*>> outputs_;
   std::unordered_map<ValueId, bool> accumulators_;  // whether of gradients
+  std::set<std::string> leaving_;                   // carried values that go to another stage
 };
 
 // When accumulator and gradient have one layout they are one buffer: the sum is formed in place.
@@ -451,7 +455,7 @@ Plan partition(Plan plan, const Mesh& mesh, const Rules& rules, DType reduce_dty
       if (const auto at = fields.find(input.name); at != fields.end())
         plan.shared[input.name] = {piece.program.type(input.value), at->second};
     }
-    piece.program = PiecePartitioner(piece.program, mesh, rules, table_of(piece), reduce_dtype, plan.shared).run();
+    piece.program = PiecePartitioner(piece, mesh, rules, table_of(piece), reduce_dtype, plan.shared).run();
     remove_dead_ops(piece.program);
   }
   join_accumulators(plan);

@@ -44,6 +44,17 @@ Plan plan_training(Program forward, Program update, const std::vector<std::strin
   return finish(cut(training, std::move(update), options.microbatches), options, rows);
 }
 
+std::vector<Plan> plan_training_stages(Program forward, const std::function<Program(const StagePlans&, int64_t stage)>& update_of,
+                                       const std::vector<std::string>& trained, const PlanOptions& options) {
+  ExpertRowsPlanned rows;
+  const Program training = exchanged(differentiate(std::move(forward), "loss", trained), options, rows);
+  StagePlans plans = cut_into_stages(training, options.pipeline, {options.mesh.size_of("stage"), options.chunks, options.microbatches});
+  add_updates(plans, [&](int64_t stage) { return update_of(plans, stage); });
+  std::vector<Plan> finished;
+  for (Plan& plan : plans.stages) finished.push_back(finish(std::move(plan), options, rows));
+  return finished;
+}
+
 Plan plan_gradients(Program forward, const std::vector<std::string>& trained, const PlanOptions& options) {
   ExpertRowsPlanned rows;
   Program program = exchanged(differentiate(std::move(forward), "loss", trained), options, rows);

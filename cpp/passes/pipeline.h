@@ -10,6 +10,7 @@
 #include "ir/plan.h"
 #include "mesh/mesh.h"
 #include "mesh/rules.h"
+#include "passes/cut_stages.h"
 #include "passes/exchange_experts.h"
 #include "passes/place.h"
 #include "passes/rematerialize.h"
@@ -22,6 +23,8 @@ struct PlanOptions {
   int microbatches = 1;
   double expert_rows_factor = kExpertRowsFactor;  // rows of experts that a rank has room for, as a multiple of their mean
   DType reduce_dtype = DType::kF32;               // of gradients that are summed over ranks, as they are sent
+  PipelineOrder pipeline = PipelineOrder::k1F1B;  // of plan_training_stages
+  int64_t chunks = 1;                             // runs of layers of each stage
   RematPolicy remat;
   bool fuse = true;
   int64_t most_in_flight = 0;  // bytes of the collectives that run beside compute (passes/schedule.h); 0: every op waits for them
@@ -32,6 +35,10 @@ struct PlanOptions {
 
 // A training step: `forward` returns the scalar "loss" (and other f32 scalars); `update` is the optimizer's Program.
 Plan plan_training(Program forward, Program update, const std::vector<std::string>& trained, const PlanOptions& options);
+
+// The same over the stages of the mesh: the Plan of each. `update_of` traces the update of one stage, for the parameters it has.
+std::vector<Plan> plan_training_stages(Program forward, const std::function<Program(const StagePlans&, int64_t stage)>& update_of,
+                                       const std::vector<std::string>& trained, const PlanOptions& options);
 
 // Loss and gradients without an update: results "loss" and "gradient.NAME".
 Plan plan_gradients(Program forward, const std::vector<std::string>& trained, const PlanOptions& options);

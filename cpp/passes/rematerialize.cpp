@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "ir/layer_scope.h"
 #include "ops/offload.h"
+#include "passes/cut.h"
 #include "passes/edit.h"
 #include "passes/simplify.h"
 
@@ -30,7 +31,9 @@ bool reduces(const Op& op) { return op.def->name == "reduce_scatter" || op.def->
 // What becomes of each value of the forward.
 class Keeper {
  public:
-  Keeper(const Program& forward, const RematPolicy& policy) : forward_(forward), policy_(policy), users_(forward.values.size()) {
+  // `is_part`: of a model of which other parts may have what the policy names.
+  Keeper(const Program& forward, const RematPolicy& policy, bool is_part)
+      : forward_(forward), policy_(policy), is_part_(is_part), users_(forward.values.size()) {
     for (size_t i = 0; i < forward.ops.size(); ++i) {
       for (const ValueId id : forward.ops[i].operands) users_[static_cast<size_t>(id)].push_back(static_cast<int32_t>(i));
     }
@@ -40,7 +43,7 @@ class Keeper {
       if (scope.ends_with(".mlp.router")) with_router_.insert(layer_of(scope));
     }
     for (const RematName& name : policy.names) add_patterns(name, scopes);
-    if (!policy.names.empty() && patterns_.empty())
+    if (!policy.names.empty() && patterns_.empty() && !is_part)
       throw UserError("remat policy: nothing that " + policy.kind + " names is in this model; expected full, minimal or custom:NAME,NAME");
   }
 
@@ -85,7 +88,7 @@ class Keeper {
       found = true;
       patterns_.push_back(std::move(pattern));
     }
-    if (found || policy_.kind != "custom") return;
+    if (found || policy_.kind != "custom" || is_part_) return;
     std::vector<std::string> known(scopes.begin(), scopes.end());
     for (const ActivationName& activation : kActivationNames) known.emplace_back(activation.name);
     throw UserError("remat policy: '" + name.name + "' matches nothing in this model" + did_you_mean(name.name, known) +
@@ -127,6 +130,7 @@ class Keeper {
 
   const Program& forward_;
   const RematPolicy& policy_;
+  bool is_part_;
   std::vector<std::vector<int32_t>> users_;
   std::set<std::string_view> with_router_;  // layers
   std::vector<Pattern> patterns_;
@@ -137,17 +141,20 @@ struct Kept {
   std::set<ValueId> on_device, on_host;
 };
 
-std::string name_of(const Program& forward, ValueId id) {
-  const Op& op = forward.ops[static_cast<size_t>(forward.values[static_cast<size_t>(id)].producer)];
-  return forward.scopes[static_cast<size_t>(op.scope)] + "/" + std::string(op.def->name) + "#" + std::to_string(id);
-}
+// The forward of one run of layers, and what its carried values are called.
+struct Forward {
+  const Program& program;
+  int32_t chunk;
 
-std::string name_on_host(const Program& forward, ValueId id) { return kHostPrefix + name_of(forward, id); }
+  std::string name_of(ValueId id) const { return crossing_name(program, id) + (chunk > 0 ? "@" + std::to_string(chunk) : ""); }
+  std::string name_on_host(ValueId id) const { return kHostPrefix + name_of(id); }
+};
 
 class Rewriter {
  public:
-  Rewriter(const Program& forward, const Keeper& keeper, Kept& kept) : forward_(forward), keeper_(keeper), kept_(kept) {
-    for (const ProgramOutput& output : forward.outputs) {
+  Rewriter(const Forward& forward, const Keeper& keeper, Kept& kept)
+      : names_(forward), forward_(forward.program), keeper_(keeper), kept_(kept) {
+    for (const ProgramOutput& output : forward_.outputs) {
       if (output.kind == OutputKind::kCarried) carried_[output.name] = output.value;
     }
   }
@@ -158,13 +165,15 @@ class Rewriter {
     const auto forward_inputs = inputs_by_name(forward_);
     std::unordered_map<ValueId, ValueId> from_forward;  // carried input of `old` -> value of the forward
     for (const ProgramInput& input : old.inputs) {
-      if (input.kind == InputKind::kCarried) {
-        from_forward[input.value] = carried_.at(input.name);
+      if (const auto made = carried_.find(input.name); input.kind == InputKind::kCarried && made != carried_.end()) {
+        from_forward[input.value] = made->second;
         continue;
       }
+      // What another stage has sent, or another half of the backward has left, stands there as it is.
       const Type& type = old.type(input.value);
       const Tensor tensor = input.kind == InputKind::kParameter ? builder.parameter(input.name, type)
                             : input.kind == InputKind::kState   ? builder.state(input.name, type)
+                            : input.kind == InputKind::kCarried ? builder.carried(input.name, type)
                                                                 : builder.input(input.name, type);
       copier.map(input.value, tensor);
       if (const auto same = forward_inputs.find(input.name); same != forward_inputs.end()) remade.map(same->second->value, tensor);
@@ -198,21 +207,23 @@ class Rewriter {
       const ProgramInput& input =
           *std::find_if(forward_.inputs.begin(), forward_.inputs.end(), [&](const ProgramInput& i) { return i.value == id; });
       const Type& type = forward_.type(id);
-      remade.map(id, input.kind == InputKind::kParameter ? builder.parameter(input.name, type) : builder.input(input.name, type));
+      remade.map(id, input.kind == InputKind::kParameter ? builder.parameter(input.name, type)
+                     : input.kind == InputKind::kCarried ? builder.carried(input.name, type)
+                                                         : builder.input(input.name, type));
       return;
     }
     const Op& op = forward_.ops[static_cast<size_t>(producer)];
     const RematFate fate = keeper_.fate(id);
     if (fate == RematFate::kKeep) {
       kept_.on_device.insert(id);
-      remade.map(id, builder.carried(name_of(forward_, id), forward_.type(id)));
+      remade.map(id, builder.carried(names_.name_of(id), forward_.type(id)));
       return;
     }
     if (fate == RematFate::kOffload) {
       kept_.on_host.insert(id);
       remade.follow(op);
       builder.set_pass("rematerialize");
-      remade.map(id, from_host(builder.carried(name_on_host(forward_, id), forward_.type(id)), Source()));
+      remade.map(id, from_host(builder.carried(names_.name_on_host(id), forward_.type(id)), Source()));
       return;
     }
     for (const ValueId operand : op.operands) make(builder, remade, operand);
@@ -224,6 +235,7 @@ class Rewriter {
     }
   }
 
+  const Forward& names_;
   const Program& forward_;
   const Keeper& keeper_;
   Kept& kept_;
@@ -231,7 +243,7 @@ class Rewriter {
 };
 
 // The forward with these values sent to the host as soon as they are made.
-Program with_offloads(const Program& old, const std::set<ValueId>& on_host) {
+Program with_offloads(const Program& old, const Forward& names, const std::set<ValueId>& on_host) {
   Builder builder(old.name);
   Copier copier(old, builder);
   copier.copy_inputs();
@@ -242,7 +254,7 @@ Program with_offloads(const Program& old, const std::set<ValueId>& on_host) {
       if (!on_host.contains(id)) continue;
       copier.follow(op);
       builder.set_pass("rematerialize");
-      outputs.push_back({name_on_host(old, id), OutputKind::kCarried, to_host(copier[id], Source()).id});
+      outputs.push_back({names.name_on_host(id), OutputKind::kCarried, to_host(copier[id], Source()).id});
     }
   }
   copier.copy_outputs();
@@ -251,23 +263,32 @@ Program with_offloads(const Program& old, const std::set<ValueId>& on_host) {
   return program;
 }
 
+void rematerialize_chunk(Plan& plan, Piece& forward, const RematPolicy& policy) {
+  const Program original = forward.program;
+  const Forward names{original, forward.chunk};
+  const Keeper keeper(original, policy, !forward.sends.empty() || !forward.receives.empty());
+  Kept kept;
+  for (Piece& piece : plan.pieces) {
+    if (piece.name.starts_with("backward") && piece.chunk == forward.chunk)
+      piece.program = Rewriter(names, keeper, kept).backward(piece.program);
+  }
+  std::erase_if(forward.program.outputs, [&](const ProgramOutput& output) {
+    const auto leaves = [&](const Mail& mail) { return mail.name == output.name; };
+    return output.kind == OutputKind::kCarried && std::none_of(forward.sends.begin(), forward.sends.end(), leaves);
+  });
+  for (const ValueId id : kept.on_device) forward.program.outputs.push_back({names.name_of(id), OutputKind::kCarried, id});
+  if (!kept.on_host.empty()) forward.program = with_offloads(forward.program, names, kept.on_host);
+  remove_dead_ops(forward.program);
+}
+
 }  // namespace
 
 Plan rematerialize(Plan plan, const RematPolicy& policy) {
   MW_CHECK(policy.kind != "auto", "a policy that nobody has chosen yet");
   if (policy.kind == "none") return plan;
-  const auto forward = std::find_if(plan.pieces.begin(), plan.pieces.end(), [](const Piece& piece) { return piece.name == "forward"; });
-  if (forward == plan.pieces.end()) return plan;
-  const Program original = forward->program;
-  const Keeper keeper(original, policy);
-  Kept kept;
-  for (Piece& piece : plan.pieces) {
-    if (piece.name == "backward") piece.program = Rewriter(original, keeper, kept).backward(piece.program);
+  for (Piece& forward : plan.pieces) {
+    if (forward.name == "forward") rematerialize_chunk(plan, forward, policy);
   }
-  std::erase_if(forward->program.outputs, [](const ProgramOutput& output) { return output.kind == OutputKind::kCarried; });
-  for (const ValueId id : kept.on_device) forward->program.outputs.push_back({name_of(original, id), OutputKind::kCarried, id});
-  if (!kept.on_host.empty()) forward->program = with_offloads(forward->program, kept.on_host);
-  remove_dead_ops(forward->program);
   return plan;
 }
 

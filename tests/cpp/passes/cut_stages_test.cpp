@@ -102,7 +102,7 @@ std::vector<Stage> run_stages(const StagePlans& plans, PipelineOrder order, cons
 
 void check(const StepOptions& step, PipelineOrder order, const PipelineShape& shape) {
   const Program training = training_program(step);
-  const StagePlans plans = cut_into_stages(training, Builder("update").take(), order, shape);
+  const StagePlans plans = cut_into_stages(training, order, shape);
   const std::vector<Stage> stages = run_stages(plans, order, shape, step);
   // One rank, microbatch by microbatch.
   const Plan whole = cut(training, Builder("update").take(), step.microbatches);
@@ -151,7 +151,7 @@ TEST(cut_stages, gradients_are_those_of_one_rank) {
 TEST(cut_stages, a_tied_embedding_is_on_the_first_and_the_last_stage) {
   const StepOptions step{.model = {.num_layers = 4, .tied = true}, .batch = 4, .microbatches = 2};
   for (const PipelineOrder order : {PipelineOrder::k1F1B, PipelineOrder::kZeroBubble}) check(step, order, {4, 1, 2});
-  const StagePlans plans = cut_into_stages(training_program(step), Builder("update").take(), PipelineOrder::k1F1B, {4, 1, 2});
+  const StagePlans plans = cut_into_stages(training_program(step), PipelineOrder::k1F1B, {4, 1, 2});
   EXPECT_EQ(plans.shared_parameters.size(), size_t{1});
   EXPECT((plans.shared_parameters.begin()->second == std::vector<int64_t>{0, 3}));
 }
@@ -159,7 +159,7 @@ TEST(cut_stages, a_tied_embedding_is_on_the_first_and_the_last_stage) {
 // Between neighbours goes the residual stream, and its gradient back; weights are on one stage only.
 TEST(cut_stages, one_value_goes_each_way) {
   const StepOptions step{.model = {.num_layers = 4}, .batch = 4, .microbatches = 2};
-  const StagePlans plans = cut_into_stages(training_program(step), Builder("update").take(), PipelineOrder::k1F1B, {4, 1, 2});
+  const StagePlans plans = cut_into_stages(training_program(step), PipelineOrder::k1F1B, {4, 1, 2});
   std::set<std::string> parameters;
   for (size_t s = 0; s < 4; ++s) {
     std::set<std::string> own;
@@ -180,10 +180,7 @@ TEST(cut_stages, one_value_goes_each_way) {
 
 TEST(cut_stages, errors) {
   EXPECT_ERROR(
-      UserError,
-      {
-        cut_into_stages(training_program({.model = {.num_layers = 3}}), Builder("update").take(), PipelineOrder::kInterleaved, {2, 2, 2});
-      },
+      UserError, { cut_into_stages(training_program({.model = {.num_layers = 3}}), PipelineOrder::kInterleaved, {2, 2, 2}); },
       "a model of 3 layers cannot be cut into 4 parts (stages times chunks); expected at most 3");
 }
 
