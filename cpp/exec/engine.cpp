@@ -18,11 +18,6 @@
 namespace mw {
 namespace {
 
-const Buffer* find_buffer(const std::vector<Buffer>& buffers, const std::string& name) {
-  const auto at = std::find_if(buffers.begin(), buffers.end(), [&](const Buffer& b) { return b.name == name; });
-  return at == buffers.end() ? nullptr : &*at;
-}
-
 // A batch field of one microbatch: the type in the Plan, its outermost dim as large as that of all microbatches.
 Type whole_batch(const Buffer& buffer, int64_t microbatches) {
   Type type = buffer.global_type;

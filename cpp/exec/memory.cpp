@@ -1,5 +1,7 @@
 #include "exec/memory.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 
 namespace mw {
@@ -56,5 +58,10 @@ void RankMemory::reserve(const Plan& plan) {
 }
 
 int64_t RankMemory::bytes() const { return kept.bytes() + scratch.bytes() + carried.bytes() + results.bytes(); }
+
+const Buffer* find_buffer(const std::vector<Buffer>& buffers, const std::string& name) {
+  const auto at = std::find_if(buffers.begin(), buffers.end(), [&](const Buffer& b) { return b.name == name; });
+  return at == buffers.end() ? nullptr : &*at;
+}
 
 }  // namespace mw

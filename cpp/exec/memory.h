@@ -40,4 +40,7 @@ struct RankMemory {
   int64_t bytes() const;  // without `host`
 };
 
+// Of a Plan's list; null when it has none of that name.
+const Buffer* find_buffer(const std::vector<Buffer>& buffers, const std::string& name);
+
 }  // namespace mw

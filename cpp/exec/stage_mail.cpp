@@ -12,8 +12,8 @@ namespace {
 constexpr int64_t kMostTags = int64_t{1} << 30;
 
 std::byte* address_of(const Mail& mail, const Plan& plan, const RunRow& row, RankMemory& memory, int64_t& bytes) {
-  const auto at = std::find_if(plan.carried.begin(), plan.carried.end(), [&](const Buffer& b) { return b.name == mail.name; });
-  MW_CHECK(at != plan.carried.end(), "'", mail.name, "' is sent between stages but not carried");
+  const Buffer* at = find_buffer(plan.carried, mail.name);
+  MW_CHECK(at, "'", mail.name, "' is sent between stages but not carried");
   bytes = at->type.bytes();
   return memory.carried.data() + row.carried_copy * plan.carried_bytes + at->offset;
 }
@@ -39,14 +39,12 @@ StageMail::StageMail(const std::vector<Plan>& stages) {
   MW_CHECK(microbatches * number <= kMostTags, microbatches, " microbatches of ", number, " letters; expected at most ", kMostTags);
 }
 
-int64_t StageMail::receive(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory) const {
-  int64_t total = 0, bytes = 0;
+void StageMail::receive(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory) const {
+  int64_t bytes = 0;
   for (const Mail& mail : plan.pieces[static_cast<size_t>(row.piece)].receives) {
     std::byte* to = address_of(mail, plan, row, memory, bytes);
     comm.receive(stages.ranks[static_cast<size_t>(mail.stage)], tag(mail, row), to, bytes);
-    total += bytes;
   }
-  return total;
 }
 
 int64_t StageMail::send(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory) const {

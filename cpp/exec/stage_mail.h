@@ -1,6 +1,6 @@
 // Mail of a pipeline: the carried values that ranks of one stage send to the same ranks of another one.
 //
-//   const StageMail mail(stages, microbatches);
+//   const StageMail mail(stages);
 //   mail.receive(comm, ranks_of_all_stages, plan, row, memory);   // before a piece runs
 //   mail.send(comm, ranks_of_all_stages, plan, row, memory);      // when it has
 #pragma once
@@ -22,8 +22,8 @@ class StageMail {
   explicit StageMail(const std::vector<Plan>& stages);
 
   // Both move the letters of the piece of `row`, in and out of its copy of the carried region. `stages`: this rank among the same ranks
-  // of all stages. Bytes of all letters.
-  int64_t receive(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory) const;
+  // of all stages. `send` returns the bytes of all letters.
+  void receive(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory) const;
   int64_t send(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory) const;
 
  private:

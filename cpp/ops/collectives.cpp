@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/error.h"
+#include "ops/elementwise.h"
 #include "ops/op_list.h"
 
 namespace mw {
@@ -119,6 +120,12 @@ Tensor shard_offset(Builder& builder, std::vector<std::string> axes, int64_t par
   Attributes attributes{{"axes", std::move(axes)}, {"parts", parts}, {"size", size}};
   if (behind != 0) attributes.set("behind", behind);
   return builder.append1(kDefs[5], {}, std::move(attributes), source);
+}
+std::vector<Tensor> zigzag_offsets(Builder& builder, const std::vector<std::string>& axes, int64_t parts, int64_t size, int64_t behind) {
+  const int64_t block = size / 2;
+  const Tensor first = shard_offset(builder, axes, parts, block, behind);
+  const Tensor last_block = constant(builder, static_cast<double>((2 * parts - 1) * block), Type{DType::kI32, {}});
+  return {first, last_block - first};
 }
 Tensor ring_shift(Tensor x, std::vector<std::string> axes, int64_t parts, Source source) {
   return x.builder->append1(kDefs[6], {x}, {{"axes", std::move(axes)}, {"parts", parts}}, source);

@@ -20,6 +20,8 @@ Tensor shard_slice(Tensor x, std::string dim, std::vector<std::string> axes, int
 // so many before this one around the ring.
 Tensor shard_offset(Builder& builder, std::vector<std::string> axes, int64_t parts, int64_t size, int64_t behind = 0,
                     Source source = Source::here());
+// Of a shard in zigzag order (mesh/mesh.h): the first indices of its two halves, blocks i and 2 parts - 1 - i of `size / 2`.
+std::vector<Tensor> zigzag_offsets(Builder& builder, const std::vector<std::string>& axes, int64_t parts, int64_t size, int64_t behind = 0);
 // Around a ring: each part's value to the next one.
 Tensor ring_shift(Tensor x, std::vector<std::string> axes, int64_t parts, Source source = Source::here());
 

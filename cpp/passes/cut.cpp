@@ -34,7 +34,7 @@ class Cutter {
   Piece forward() const {
     Builder builder("forward");
     Copier copier(training_, builder);
-    declare_inputs(builder, copier);
+    declare_inputs(training_, builder, copier);
     for (size_t i = 0; i < training_.ops.size(); ++i) {
       if (!backward_[i]) copier.copy(training_.ops[i]);
     }
@@ -45,7 +45,7 @@ class Cutter {
   Piece backward(bool first, bool last) const {
     Builder builder("backward");
     Copier copier(training_, builder);
-    declare_inputs(builder, copier);
+    declare_inputs(training_, builder, copier);
     for (const auto& [id, name] : crossing_) copier.map(id, builder.carried(name, training_.type(id)));
     std::unordered_map<ValueId, std::vector<const ProgramOutput*>> outputs;
     for (const ProgramOutput& output : training_.outputs) outputs[output.value].push_back(&output);
@@ -57,13 +57,13 @@ class Cutter {
     for (size_t i = 0; i < training_.ops.size(); ++i) {
       const Op& op = training_.ops[i];
       if (!backward_[i]) continue;
-      for (const ValueId id : op.operands) remake(copier, id);
+      for (const ValueId id : op.operands) remake(training_, copier, id);
       copier.copy(op);
       for (const ValueId id : op.results) deliver(id);
     }
     for (const ProgramOutput& output : training_.outputs) {
       if (in_backward(output.value)) continue;
-      remake(copier, output.value);
+      remake(training_, copier, output.value);
       deliver(output.value);
     }
     return finish(builder, "backward", variant_name(first, last));
@@ -93,30 +93,6 @@ class Cutter {
     for (const ProgramOutput& output : training_.outputs) need(need, output.value);
   }
 
-  void declare_inputs(Builder& builder, Copier& copier) const {
-    for (const ProgramInput& input : training_.inputs) {
-      const Type& type = training_.type(input.value);
-      switch (input.kind) {
-        case InputKind::kParameter:
-          copier.map(input.value, builder.parameter(input.name, type));
-          break;
-        case InputKind::kInput:
-          copier.map(input.value, builder.input(input.name, type));
-          break;
-        default:
-          throw InternalError("a training Program has no states: " + input.name);
-      }
-    }
-  }
-
-  void remake(Copier& copier, ValueId id) const {
-    if (copier.has(id)) return;
-    const Op& op = training_.ops[static_cast<size_t>(training_.values[static_cast<size_t>(id)].producer)];
-    MW_CHECK(is_remade(op), training_.describe(op), " crosses the boundary but is not carried");
-    for (const ValueId operand : op.operands) remake(copier, operand);
-    copier.copy(op);
-  }
-
   static Piece finish(Builder& builder, const std::string& name, const std::string& variant) {
     Piece piece{.name = name, .variant = variant, .program = builder.take()};
     remove_unused_inputs(piece.program);
@@ -136,6 +112,30 @@ bool is_remade(const Op& op) { return op.def->view || op.operands.empty(); }
 std::string crossing_name(const Program& program, ValueId id) {
   const Op& op = program.ops[static_cast<size_t>(program.values[static_cast<size_t>(id)].producer)];
   return program.scopes[static_cast<size_t>(op.scope)] + "/" + std::string(op.def->name) + "#" + std::to_string(id);
+}
+
+void declare_inputs(const Program& program, Builder& builder, Copier& copier) {
+  for (const ProgramInput& input : program.inputs) {
+    const Type& type = program.type(input.value);
+    switch (input.kind) {
+      case InputKind::kParameter:
+        copier.map(input.value, builder.parameter(input.name, type));
+        break;
+      case InputKind::kInput:
+        copier.map(input.value, builder.input(input.name, type));
+        break;
+      default:
+        throw InternalError("a training Program has no states: " + input.name);
+    }
+  }
+}
+
+void remake(const Program& program, Copier& copier, ValueId id) {
+  if (copier.has(id)) return;
+  const Op& op = program.ops[static_cast<size_t>(program.values[static_cast<size_t>(id)].producer)];
+  MW_CHECK(is_remade(op), program.describe(op), " crosses a boundary but is not carried");
+  for (const ValueId operand : op.operands) remake(program, copier, operand);
+  copier.copy(op);
 }
 
 void sum_up(Builder& b, const ProgramOutput& output, Tensor value, bool first, bool last) {

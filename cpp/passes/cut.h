@@ -11,6 +11,7 @@
 
 #include "ir/builder.h"
 #include "ir/plan.h"
+#include "passes/edit.h"
 
 namespace mw {
 
@@ -23,6 +24,10 @@ Plan cut(const Program& training, Program update, int microbatches);
 bool is_remade(const Op& op);  // cheaper to make again than to keep: views, constants
 // "layers.0.attention.query/dot#17": scope and op say what it is, the number makes it unique.
 std::string crossing_name(const Program& program, ValueId id);
+// The parameters and batch fields of a training Program, which has no other inputs.
+void declare_inputs(const Program& program, Builder& builder, Copier& copier);
+// Makes `id` again, and what it needs, where that is not there. InternalError for what is not remade.
+void remake(const Program& program, Copier& copier, ValueId id);
 // A result of one microbatch, added to those before it: written where it is the first, handed on where it is the last.
 void sum_up(Builder& builder, const ProgramOutput& output, Tensor value, bool first, bool last);
 std::string variant_name(bool first, bool last);  // "first", "middle", "last", "first_last"

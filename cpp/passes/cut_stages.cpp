@@ -30,6 +30,9 @@ class Parts {
       throw UserError(concat_text("a model of ", layers_, " layers cannot be cut into ", parts,
                                   " parts (stages times chunks); expected at most ", layers_));
     }
+    for (const ProgramInput& input : program.inputs) {
+      if (input.kind == InputKind::kParameter) parameters_.emplace(input.value, input.name);
+    }
     const auto differentiate = std::find(program.passes.begin(), program.passes.end(), "differentiate") - program.passes.begin();
     const size_t n = program.ops.size();
     free_.assign(n, true), backward_.assign(n, false), part_.assign(n, 0);
@@ -42,6 +45,7 @@ class Parts {
   bool is_free(int32_t op) const { return free_[static_cast<size_t>(op)]; }
   bool is_backward(int32_t op) const { return backward_[static_cast<size_t>(op)]; }
   int64_t part(int32_t op) const { return part_[static_cast<size_t>(op)]; }
+  const std::unordered_map<ValueId, std::string>& parameters() const { return parameters_; }  // names of inputs
 
  private:
   void classify(size_t i, int32_t differentiate) {
@@ -50,7 +54,7 @@ class Parts {
     for (const ValueId id : op.operands) {
       const int32_t from = producer(id);
       if (from < 0) {
-        free_[i] = free_[i] && !is_parameter(id);
+        free_[i] = free_[i] && !parameters_.contains(id);
         continue;
       }
       if (is_free(from)) continue;
@@ -69,23 +73,15 @@ class Parts {
     MW_CHECK(!backward_[i] || latest <= part_[i], program_.describe(op), " of part ", part_[i], " reads what part ", latest, " makes");
   }
 
-  bool is_parameter(ValueId id) const {
-    return std::any_of(program_.inputs.begin(), program_.inputs.end(),
-                       [&](const ProgramInput& input) { return input.value == id && input.kind == InputKind::kParameter; });
-  }
-
   int64_t part_of_scope(std::string_view scope) const {
-    if (const auto layer = parse_layer_scope(scope)) {
-      int64_t part = layer->layer * parts_ / layers_;
-      while (layer->layer >= first_layer_of(part + 1, parts_, layers_)) ++part;
-      while (layer->layer < first_layer_of(part, parts_, layers_)) --part;
-      return part;
-    }
+    // Part p begins at layer p * layers / parts, rounded down.
+    if (const auto layer = parse_layer_scope(scope)) return ((layer->layer + 1) * parts_ - 1) / layers_;
     return starts_with(scope, "embedding") ? 0 : parts_ - 1;
   }
 
   const Program& program_;
   int64_t parts_, layers_ = 0;
+  std::unordered_map<ValueId, std::string> parameters_;
   std::vector<bool> free_, backward_;
   std::vector<int64_t> part_;
 };
@@ -136,8 +132,8 @@ class StageCutter {
     Builder builder("forward");
     Copier copier(program_, builder);
     const OnePart& own = of(part);
-    declare_inputs(builder, copier);
-    for (const ValueId id : own.received) copier.map(id, builder.carried(crossing_name(program_, id), program_.type(id)));
+    declare_inputs(program_, builder, copier);
+    carry_in(builder, copier, own.received);
     for (size_t i = 0; i < program_.ops.size(); ++i) {
       if (own.forward.contains(static_cast<int32_t>(i))) copy_with_remade(copier, program_.ops[i]);
     }
@@ -156,10 +152,8 @@ class StageCutter {
     Copier copier(program_, builder);
     const OnePart& own = of(part);
     const std::set<int32_t> early = inputs && weights ? std::set<int32_t>{} : ops_behind(own.gradients_sent, own.backward);
-    declare_inputs(builder, copier);
-    for (const ValueId id : own.carried) copier.map(id, builder.carried(crossing_name(program_, id), program_.type(id)));
-    for (const ValueId id : own.received) copier.map(id, builder.carried(crossing_name(program_, id), program_.type(id)));
-    for (const ValueId id : own.gradients_received) copier.map(id, builder.carried(crossing_name(program_, id), program_.type(id)));
+    declare_inputs(program_, builder, copier);
+    for (const std::set<ValueId>* ids : {&own.carried, &own.received, &own.gradients_received}) carry_in(builder, copier, *ids);
     std::set<ValueId> between;  // what the second half reads of the first
     if (inputs != weights) {
       const auto read = [&](ValueId id) {
@@ -174,9 +168,7 @@ class StageCutter {
         for (const ValueId id : result.terms) each_kept(id, read);
       }
     }
-    if (!inputs) {
-      for (const ValueId id : between) copier.map(id, builder.carried(crossing_name(program_, id), program_.type(id)));
-    }
+    if (!inputs) carry_in(builder, copier, between);
     for (size_t i = 0; i < program_.ops.size(); ++i) {
       const auto op = static_cast<int32_t>(i);
       if (!own.backward.contains(op) || (inputs && !weights && !early.contains(op)) || (weights && !inputs && early.contains(op))) continue;
@@ -190,7 +182,7 @@ class StageCutter {
         if (!own.gradients_received.contains(id)) leaving.insert(id);
       }
       for (const ValueId id : leaving) {
-        remake(copier, id);
+        remake(program_, copier, id);
         builder.output(crossing_name(program_, id), copier[id], OutputKind::kCarried);
       }
     }
@@ -198,7 +190,7 @@ class StageCutter {
       for (const PartResult& result : own.results) {
         std::optional<Tensor> sum;
         for (const ValueId id : result.terms) {
-          remake(copier, id);
+          remake(program_, copier, id);
           sum = sum ? *sum + copier[id] : copier[id];
         }
         sum_up(builder, *result.output, *sum, first, last);
@@ -211,9 +203,11 @@ class StageCutter {
   std::set<std::string> parameters_of(int64_t part) const {
     std::set<std::string> names;
     const OnePart& own = of(part);
+    const auto add = [&](ValueId id) {
+      if (const auto at = parts_.parameters().find(id); at != parts_.parameters().end()) names.insert(at->second);
+    };
     const auto read = [&](int32_t op) {
-      for (const ValueId id : program_.ops[static_cast<size_t>(op)].operands)
-        each_kept(id, [&](ValueId value) { add_parameter(value, names); });
+      for (const ValueId id : program_.ops[static_cast<size_t>(op)].operands) each_kept(id, add);
     };
     for (const int32_t op : own.forward) read(op);
     for (const int32_t op : own.backward) read(op);
@@ -290,31 +284,13 @@ class StageCutter {
     return behind;
   }
 
-  void declare_inputs(Builder& builder, Copier& copier) const {
-    for (const ProgramInput& input : program_.inputs) {
-      const Type& type = program_.type(input.value);
-      MW_CHECK(input.kind == InputKind::kParameter || input.kind == InputKind::kInput, "a training Program has no states: ", input.name);
-      copier.map(input.value, input.kind == InputKind::kParameter ? builder.parameter(input.name, type) : builder.input(input.name, type));
-    }
+  void carry_in(Builder& builder, Copier& copier, const std::set<ValueId>& ids) const {
+    for (const ValueId id : ids) copier.map(id, builder.carried(crossing_name(program_, id), program_.type(id)));
   }
 
   void copy_with_remade(Copier& copier, const Op& op) const {
-    for (const ValueId id : op.operands) remake(copier, id);
+    for (const ValueId id : op.operands) remake(program_, copier, id);
     copier.copy(op);
-  }
-
-  void remake(Copier& copier, ValueId id) const {
-    if (copier.has(id)) return;
-    const Op& op = program_.ops[static_cast<size_t>(parts_.producer(id))];
-    MW_CHECK(is_remade(op), program_.describe(op), " crosses a boundary but is not carried");
-    for (const ValueId operand : op.operands) remake(copier, operand);
-    copier.copy(op);
-  }
-
-  void add_parameter(ValueId id, std::set<std::string>& names) const {
-    for (const ProgramInput& input : program_.inputs) {
-      if (input.value == id && input.kind == InputKind::kParameter) names.insert(input.name);
-    }
   }
 
   // Mail is named by value; whose it is says the caller, who knows the stages. What only passes through stays an input.
@@ -351,7 +327,7 @@ class StageCutter {
 class Copies {
  public:
   explicit Copies(const std::vector<StageRow>& rows) {
-    for (const StageRow& row : rows) left_[row.microbatch] += ends(row);
+    for (const StageRow& row : rows) left_[row.microbatch] += ends_backward(row.work);
   }
   int32_t of(const StageRow& row) {
     if (!copy_.contains(row.microbatch)) {
@@ -361,13 +337,12 @@ class Copies {
       count_ = std::max(count_, lowest + 1);
     }
     const int32_t copy = copy_[row.microbatch];
-    if (ends(row) && --left_[row.microbatch] == 0) taken_.erase(copy);
+    if (ends_backward(row.work) && --left_[row.microbatch] == 0) taken_.erase(copy);
     return copy;
   }
   int32_t count() const { return count_; }
 
  private:
-  static bool ends(const StageRow& row) { return row.work == StageWork::kBackward || row.work == StageWork::kBackwardWeight; }
   std::map<int64_t, int64_t> left_;
   std::map<int64_t, int32_t> copy_;
   std::set<int32_t> taken_;
@@ -388,7 +363,7 @@ class StageMaker {
 
  private:
   int32_t piece_of(const StageRow& row) {
-    const bool sums = row.work == StageWork::kBackward || row.work == StageWork::kBackwardWeight;
+    const bool sums = ends_backward(row.work);
     const bool first = sums && row.microbatch == 0, last = sums && row.microbatch + 1 == shape_.microbatches;
     const auto [at, added] = known_.emplace(std::tuple(row.work, row.chunk, first, last), static_cast<int32_t>(plan_.pieces.size()));
     if (!added) return at->second;
@@ -414,8 +389,6 @@ class StageMaker {
 };
 
 }  // namespace
-
-int64_t first_layer_of(int64_t part, int64_t parts, int64_t layers) { return part * layers / parts; }
 
 StagePlans cut_into_stages(const Program& training, PipelineOrder order, const PipelineShape& shape) {
   check_pipeline(order, shape);

@@ -32,7 +32,4 @@ StagePlans cut_into_stages(const Program& training, PipelineOrder order, const P
 // Puts behind the rows of each stage the update that `trace` makes for it.
 void add_updates(StagePlans& plans, const std::function<Program(int64_t stage)>& trace);
 
-// First layer of part `part` of `parts`, and of the one behind it.
-int64_t first_layer_of(int64_t part, int64_t parts, int64_t layers);
-
 }  // namespace mw

@@ -322,15 +322,13 @@ class PiecePartitioner {
         operands.push_back(shard_offset(builder_, part_names(entry.parts), ranks, size));
         continue;
       }
-      // Block i and block 2 ranks - 1 - i.
       if (entry.parts.size() > 1)
         throw UserError(program_.describe(op) + ": the rules shard " + entry.dim + " over " + entry.parts[0].axis + " and " +
                         entry.parts[1].axis + "; expected rows above '" + entry.dim + ":" + entry.parts[1].axis +
                         "' that give that axis to other dims, such as 'kv_heads:tensor part' and 'q_per_kv:tensor'");
       names.push_back(entry.dim);
-      const Tensor first = shard_offset(builder_, part_names(entry.parts), ranks, size / 2);
-      const Tensor last_block = constant(builder_, static_cast<double>((2 * ranks - 1) * (size / 2)), Type{DType::kI32, {}});
-      operands.insert(operands.end(), {first, last_block - first});
+      const std::vector<Tensor> halves = zigzag_offsets(builder_, part_names(entry.parts), ranks, size);
+      operands.insert(operands.end(), halves.begin(), halves.end());
     }
     if (!names.empty()) attributes.set("offsets", std::move(names));
   }

@@ -80,19 +80,11 @@ class Ring {
     }
     attributes.set(kRingParts, parts_);
     if (settings_.causal || settings_.window > 0 || settings_.chunk > 0) {
-      add_halves(given, operands_[0].size("seq"), 0);
-      add_halves(given, operands_[1].size("kv_seq"), step);
+      for (const Tensor& start : zigzag_offsets(builder_, axes_, parts_, operands_[0].size("seq"))) given.push_back(start);
+      for (const Tensor& start : zigzag_offsets(builder_, axes_, parts_, operands_[1].size("kv_seq"), step)) given.push_back(start);
       attributes.set("offsets", std::vector<std::string>{"seq", "seq", "kv_seq", "kv_seq"});
     }
     return builder_.append(*op_.def, given, std::move(attributes), Source());
-  }
-
-  // The first indices of the two blocks that a rank holds: i and 2n - 1 - i.
-  void add_halves(std::vector<Tensor>& given, int64_t size, int64_t behind) {
-    const int64_t block = size / 2;
-    const Tensor first = shard_offset(builder_, axes_, parts_, block, behind);
-    const Tensor last_block = constant(builder_, static_cast<double>((2 * parts_ - 1) * block), Type{DType::kI32, {}});
-    given.insert(given.end(), {first, last_block - first});
   }
 
   Builder& builder_;

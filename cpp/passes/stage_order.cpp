@@ -107,14 +107,13 @@ std::vector<StageRow> stage_order(PipelineOrder order, const PipelineShape& shap
 
 int64_t most_in_flight(const std::vector<StageRow>& rows) {
   std::map<int64_t, int64_t> left;  // backwards, by microbatch
-  for (const StageRow& row : rows) left[row.microbatch] += row.work == StageWork::kBackward || row.work == StageWork::kBackwardWeight;
+  for (const StageRow& row : rows) left[row.microbatch] += ends_backward(row.work);
   std::set<int64_t> open;
   int64_t most = 0;
   for (const StageRow& row : rows) {
     open.insert(row.microbatch);
     most = std::max<int64_t>(most, std::ssize(open));
-    if ((row.work == StageWork::kBackward || row.work == StageWork::kBackwardWeight) && --left[row.microbatch] == 0)
-      open.erase(row.microbatch);
+    if (ends_backward(row.work) && --left[row.microbatch] == 0) open.erase(row.microbatch);
   }
   return most;
 }

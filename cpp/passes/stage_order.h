@@ -29,6 +29,9 @@ enum class StageWork : uint8_t {
   kBackwardWeight,  // of weights, after kBackwardInput
 };
 
+// Whether nothing of the backward is left after it: gradients of weights are added up in it.
+constexpr bool ends_backward(StageWork work) { return work == StageWork::kBackward || work == StageWork::kBackwardWeight; }
+
 struct PipelineShape {
   int64_t stages = 1;
   int64_t chunks = 1;

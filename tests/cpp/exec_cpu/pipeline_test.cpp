@@ -31,10 +31,13 @@ Program training_program(const StepOptions& step) {
   return differentiate(trace_loss(tiny_llama(step.model), {.batch = step.batch / step.microbatches, .seq = step.seq, .dtype = step.dtype}));
 }
 
+BackendFacts backend_of(const Engine& engine) {
+  return {.workspace_bytes = [&](const Program& program, const Op& op) { return cpu::workspace_bytes(program, op, engine.environment()); },
+          .has_kernel = cpu::has_kernel};
+}
+
 Plan finished(const Engine& engine, Plan plan) {
-  const BackendFacts backend{
-      .workspace_bytes = [&](const Program& program, const Op& op) { return cpu::workspace_bytes(program, op, engine.environment()); },
-      .has_kernel = cpu::has_kernel};
+  const BackendFacts backend = backend_of(engine);
   return place(fuse(lower(simplify(std::move(plan)), backend)), backend);
 }
 
@@ -44,6 +47,23 @@ Bytes bytes_of(const HostArray& array) {
   for (size_t i = 0; i < array.data.size(); ++i) store_element(array.type.dtype, bytes.data(), static_cast<int64_t>(i), array.data[i]);
   return bytes;
 }
+
+// Of one step, as the engine takes it.
+struct Batch {
+  std::map<std::string, Bytes> bytes;
+  std::map<std::string, WholeArray> inputs;
+  std::map<std::string, double> scalars;
+
+  explicit Batch(const StepOptions& step) {
+    for (const auto& [name, array] : batch_inputs(step)) {
+      if (array.type.dims.empty()) {
+        scalars[name] = array.data[0];
+      } else {
+        inputs.emplace(name, WholeArray{array.type, bytes.emplace(name, bytes_of(array)).first->second.data()});
+      }
+    }
+  }
+};
 
 struct Numbers {
   double loss = 0, bubble = 0;
@@ -62,18 +82,9 @@ Numbers run(Engine& engine, std::vector<Plan> plans, const StepOptions& step) {
     engine.read_kept(name, found.data());
     EXPECT(found == given);
   }
-  std::map<std::string, Bytes> batch;
-  std::map<std::string, WholeArray> inputs;
-  std::map<std::string, double> scalars;
-  for (const auto& [name, array] : batch_inputs(step)) {
-    if (array.type.dims.empty()) {
-      scalars[name] = array.data[0];
-    } else {
-      inputs.emplace(name, WholeArray{array.type, batch.emplace(name, bytes_of(array)).first->second.data()});
-    }
-  }
+  const Batch batch(step);
   int asked = 0;
-  engine.run(*loaded, inputs, scalars, [&](const RunRow&, const Piece& piece) {
+  engine.run(*loaded, batch.inputs, batch.scalars, [&](const RunRow&, const Piece& piece) {
     asked += piece.name == "update";
     return true;
   });
@@ -115,9 +126,7 @@ std::vector<Plan> plans_of(const Engine& engine, const StepOptions& step, Pipeli
   options.pipeline = order;
   options.chunks = chunks;
   options.remat = parse_remat(remat);
-  options.backend = {
-      .workspace_bytes = [&](const Program& program, const Op& op) { return cpu::workspace_bytes(program, op, engine.environment()); },
-      .has_kernel = cpu::has_kernel};
+  options.backend = backend_of(engine);
   const int64_t last = engine.mesh().size_of("stage") - 1;
   const auto update_of = [&](const StagePlans& plans, int64_t stage) {
     if (!updates) return Builder("update").take();
@@ -181,17 +190,8 @@ TEST(pipeline, a_step_on_hybrid_meshes) {
       for (const auto& [name, array] : initial_states(step)) {
         if (engine.has_kept(name)) engine.write_kept(name, bytes_of(array).data());
       }
-      std::map<std::string, Bytes> batch;
-      std::map<std::string, WholeArray> inputs;
-      std::map<std::string, double> scalars;
-      for (const auto& [name, array] : batch_inputs(step)) {
-        if (array.type.dims.empty()) {
-          scalars[name] = array.data[0];
-        } else {
-          inputs.emplace(name, WholeArray{array.type, batch.emplace(name, bytes_of(array)).first->second.data()});
-        }
-      }
-      engine.run(*loaded, inputs, scalars);
+      const Batch batch(step);
+      engine.run(*loaded, batch.inputs, batch.scalars);
       EXPECT_NEAR(engine.scalar(*loaded, "loss"), expected.loss, 1e-5 * expected.loss);
       EXPECT_NEAR(engine.scalar(*loaded, "grad_norm"), expected.grad_norm, 1e-5 * expected.grad_norm);
       for (const auto& [name, weight] : expected.weights) {
