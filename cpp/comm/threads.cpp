@@ -75,6 +75,7 @@ class ThreadWorld::Rank : public Communicator {
       const Blocks& from = *static_cast<const Blocks*>(members[r]);
       sent = from.bytes[group.index];
       if (sent != out_bytes[r]) break;
+      if (sent == 0) continue;  // a member with nothing to send or receive may have no buffer
       std::memcpy(to, from.data + std::accumulate(from.bytes, from.bytes + group.index, int64_t{0}), static_cast<size_t>(sent));
       to += sent;
     }

@@ -88,7 +88,7 @@ LoadedPlan& Generator::plan(int64_t tokens) {
     // One packed row: neither its batch of 1 nor its few tokens are sharded; ranks of those axes work on the same row.
     std::erase_if(options.rules.compute,
                   [](const RuleRow& row) { return row.dim == "batch" || row.dim == "seq" || row.dim == kExpertRows; });
-    return plan_single(trace_decode(session_.config(), size), "decode", options);
+    return plan_single_stages(trace_decode(session_.config(), size), "decode", options);
   });
 }
 

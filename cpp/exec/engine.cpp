@@ -82,17 +82,15 @@ SeenLoad largest_load(Communicator& comm, const cpu::ExpertLoad& mine) {
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// Results of pieces before `update` (which works on what all stages have summed).
-std::map<std::string, std::vector<float>> results_over_stages(const std::vector<Plan>& stages) {
-  std::map<std::string, std::vector<float>> results;
-  for (const Plan& plan : stages) {
-    for (const Piece& piece : plan.pieces) {
-      if (piece.name == "update") continue;
+std::map<std::string, LoadedPlan::SharedResult> results_over_stages(const std::vector<Plan>& stages) {
+  std::map<std::string, LoadedPlan::SharedResult> results;
+  for (int64_t stage = 0; stage < std::ssize(stages); ++stage) {
+    for (const Piece& piece : stages[static_cast<size_t>(stage)].pieces) {
+      if (piece.name == "update") continue;  // works on what all stages have summed
       for (const ProgramOutput& output : piece.program.outputs) {
         if (output.kind != OutputKind::kResult) continue;
         const Type& type = piece.program.type(output.value);
-        MW_CHECK(type.dtype == DType::kF32, "result '", output.name, "' of a stage is ", to_string(type), "; expected f32");
-        results[output.name].assign(static_cast<size_t>(type.elements()), 0.0f);
+        results.try_emplace(output.name, type, stage, std::vector<std::byte>(static_cast<size_t>(type.bytes())));
       }
     }
   }
@@ -156,6 +154,7 @@ std::unique_ptr<LoadedPlan> Engine::load(std::vector<Plan> stages) {
   auto loaded = std::make_unique<LoadedPlan>();
   if (world_->is_shared()) check_same_program(stages[static_cast<size_t>(stage_of(first_rank()))]);
   loaded->stages = std::move(stages);
+  loaded->mailed.resize(memory_.size());
   for (int64_t stage = 0; stage < num_stages(); ++stage) {
     const Plan& plan = loaded->plan_of(stage);
     if (plan.expert_rows.bound > loaded->expert_rows.bound) loaded->expert_rows = plan.expert_rows;
@@ -215,7 +214,7 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
   for (const Plan& plan : loaded.stages) check_inputs(plan, inputs, microbatches);
   if (world_->is_shared()) check_same_inputs(inputs, scalars);
   for (const int64_t rank : world_->local_ranks()) write_scalars(loaded.plan_of(stage_of(rank)), memory(rank), scalars);
-  loaded.mailed.assign(memory_.size(), 0);
+  loaded.mailed.assign(memory_.size(), {});
   SeenLoad seen;
   world_->run([&](Communicator& comm) {
     const size_t r = place_of(comm.rank());
@@ -237,7 +236,7 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
       if (piece.name == "update") {
         asked = true;
         if (!all_had_room()) return;
-        if (pipelined) add_over_stages(loaded, comm, waiting.began, waiting.waited);
+        if (pipelined) share_over_stages(loaded, comm, waiting.began, waiting.waited);
       }
       if (before_row && (!pipelined || piece.name == "update")) {  // one that says no stops everyone
         float stop = r == 0 && !before_row(row, piece) ? 1.0f : 0.0f;
@@ -254,9 +253,10 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
         waiting.waited += now() - before;
       }
       loaded.ranks[r]->run(row.piece, row.carried_copy, *pools_[r]);
-      loaded.mailed[r] += loaded.mail.send(comm, stages, plan, row, *memory_[r]);
+      loaded.mail.send(comm, stages, plan, row, *memory_[r], loaded.mailed[r]);
     }
-    if (!asked) all_had_room();
+    if (asked || !all_had_room()) return;
+    if (pipelined) share_over_stages(loaded, comm, waiting.began, waiting.waited);
   });
   loaded.expert_load = static_cast<double>(seen.most);
   if (seen.too_many > 0) throw TooManyExpertRows(loaded.expert_rows, static_cast<double>(seen.too_many));
@@ -276,28 +276,30 @@ void Engine::observe(LoadedPlan& loaded, OpObserver observer) {
 Group Engine::same_rank_of_stages(int64_t rank) const { return make_group(options_.mesh, rank, {{"stage", 1, num_stages()}}); }
 
 // Then the time that all ranks take together is known too: those whose stage is done wait here.
-void Engine::add_over_stages(LoadedPlan& loaded, Communicator& comm, double began, double waited) const {
+void Engine::share_over_stages(LoadedPlan& loaded, Communicator& comm, double began, double waited) const {
   const size_t r = place_of(comm.rank());
   const Plan& plan = loaded.plan_of(stage_of(comm.rank()));
-  std::vector<float> numbers;
-  for (const auto& [name, sum] : loaded.over_stages) {
-    const size_t first = numbers.size();
-    numbers.resize(first + sum.size(), 0.0f);
-    if (const Buffer* buffer = find_buffer(plan.results, name))
-      std::memcpy(&numbers[first], memory_[r]->results.data() + buffer->offset, sum.size() * sizeof(float));
-  }
+  const Group stages = same_rank_of_stages(comm.rank());
   const double before = now();
-  comm.all_reduce(same_rank_of_stages(comm.rank()), DType::kF32, ReduceKind::kSum, numbers.data(), numbers.data(), std::ssize(numbers));
+  std::vector<std::byte> mine, all;
+  for (auto& [name, result] : loaded.over_stages) {
+    const auto bytes = static_cast<int64_t>(result.values.size());
+    mine.assign(result.values.size(), std::byte{0});
+    if (const Buffer* buffer = find_buffer(plan.results, name))
+      std::memcpy(mine.data(), memory_[r]->results.data() + buffer->offset, result.values.size());
+    if (result.type.dtype == DType::kF32) {
+      comm.all_reduce(stages, DType::kF32, ReduceKind::kSum, mine.data(), mine.data(), result.type.elements());
+      if (r == 0) std::copy(mine.begin(), mine.end(), result.values.begin());
+    } else {
+      all.resize(mine.size() * static_cast<size_t>(num_stages()));
+      comm.all_gather(stages, mine.data(), all.data(), bytes);
+      if (r == 0) std::copy_n(all.begin() + result.first * bytes, bytes, result.values.begin());
+    }
+  }
   waited += now() - before;
   auto share = static_cast<float>(waited / (now() - began));
   comm.all_reduce(everyone(comm), DType::kF32, ReduceKind::kSum, &share, &share, 1);
-  if (r != 0) return;
-  loaded.bubble = static_cast<double>(share) / static_cast<double>(comm.size());
-  const float* next = numbers.data();
-  for (auto& [name, sum] : loaded.over_stages) {
-    std::copy_n(next, sum.size(), sum.begin());
-    next += sum.size();
-  }
+  if (r == 0) loaded.bubble = static_cast<double>(share) / static_cast<double>(comm.size());
 }
 
 void Engine::ensure_kept(const std::vector<Buffer>& buffers, int64_t stage) {
@@ -368,8 +370,7 @@ const Type& Engine::result_type(const LoadedPlan& loaded, const std::string& nam
 
 const std::byte* Engine::result(const LoadedPlan& loaded, const std::string& name) const {
   result_type(loaded, name);
-  if (const auto sum = loaded.over_stages.find(name); sum != loaded.over_stages.end())
-    return reinterpret_cast<const std::byte*>(sum->second.data());
+  if (const auto shared = loaded.over_stages.find(name); shared != loaded.over_stages.end()) return shared->second.values.data();
   const Buffer* buffer = find_buffer(loaded.plan_of(stage_of(first_rank())).results, name);
   MW_CHECK(buffer, "stage ", stage_of(first_rank()), " has no result '", name, "'");
   return memory_[0]->results.data() + buffer->offset;

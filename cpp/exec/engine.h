@@ -45,13 +45,19 @@ struct LoadedPlan {
   ExpertRowsPlanned expert_rows;                      // of the stage with the largest bound
   std::vector<std::unique_ptr<cpu::Executor>> ranks;  // of this process
   StageMail mail;
-  // What several stages may have terms of: results of pieces before `update`, f32, added up over stages in the last run.
-  std::map<std::string, std::vector<float>> over_stages;
+  // Results of pieces before `update`, as the last run left them for every stage: f32 ones are the sum of the stages' own, others are those
+  // of the first stage that has them.
+  struct SharedResult {
+    Type type;
+    int64_t first;  // stage
+    std::vector<std::byte> values;
+  };
+  std::map<std::string, SharedResult> over_stages;
 
   // Of the last run.
   double expert_load = 0;       // the most rows of experts that a rank had to work on, as a multiple of their mean
   double bubble = 0;            // share of the time before `update` in which ranks waited for other stages, mean of all ranks
-  std::vector<int64_t> mailed;  // bytes that each rank of this process sent to other stages
+  std::vector<SentMail> mailed;  // by each rank of this process to other stages
 
   const Plan& plan_of(int64_t stage) const { return stages[stages.size() == 1 ? 0 : static_cast<size_t>(stage)]; }
 };
@@ -130,8 +136,8 @@ class Engine {
   int64_t num_stages() const { return options_.mesh.size_of("stage"); }
   int64_t stage_of(int64_t rank) const { return options_.mesh.coordinate(rank, "stage"); }
   Group same_rank_of_stages(int64_t rank) const;
-  // Adds up results that stages have terms of; `waited`: for letters, in the seconds since `began`.
-  void add_over_stages(LoadedPlan& loaded, Communicator& comm, double began, double waited) const;
+  // Gives every stage the results that any has; `waited`: for letters, in the seconds since `began`.
+  void share_over_stages(LoadedPlan& loaded, Communicator& comm, double began, double waited) const;
   int64_t first_rank() const { return world_->local_ranks()[0]; }
   void check_same_program(const Plan& plan) const;
   void check_same_inputs(const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars) const;

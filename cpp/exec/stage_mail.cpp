@@ -47,14 +47,15 @@ void StageMail::receive(Communicator& comm, const Group& stages, const Plan& pla
   }
 }
 
-int64_t StageMail::send(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory) const {
-  int64_t total = 0, bytes = 0;
+void StageMail::send(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory,
+                     SentMail& sent) const {
+  int64_t bytes = 0;
   for (const Mail& mail : plan.pieces[static_cast<size_t>(row.piece)].sends) {
     const std::byte* from = address_of(mail, plan, row, memory, bytes);
     comm.send(stages.ranks[static_cast<size_t>(mail.stage)], tag(mail, row), from, bytes);
-    total += bytes;
+    ++sent.letters;
+    sent.bytes += bytes;
   }
-  return total;
 }
 
 }  // namespace mw

@@ -15,6 +15,11 @@
 
 namespace mw {
 
+// By one rank.
+struct SentMail {
+  int64_t letters = 0, bytes = 0;
+};
+
 class StageMail {
  public:
   StageMail() = default;
@@ -22,9 +27,9 @@ class StageMail {
   explicit StageMail(const std::vector<Plan>& stages);
 
   // Both move the letters of the piece of `row`, in and out of its copy of the carried region. `stages`: this rank among the same ranks
-  // of all stages. `send` returns the bytes of all letters.
+  // of all stages. `sent` is added to.
   void receive(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory) const;
-  int64_t send(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory) const;
+  void send(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory, SentMail& sent) const;
 
  private:
   int64_t tag(const Mail& mail, const RunRow& row) const { return row.microbatch * std::ssize(numbers_) + numbers_.at(mail.name); }

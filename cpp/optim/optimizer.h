@@ -56,8 +56,8 @@ struct OverStages {
   // Parameters that this stage and another one use, each with its own part of the gradient (a tied embedding), and the part of the mesh
   // axis that holds the two, "stage:3:2": their gradients are summed over it.
   std::map<std::string, std::string> summed{};
-  // Of these, the ones whose gradient another stage counts in the norm.
-  std::set<std::string> counted_elsewhere{};
+  // Of these, the ones whose gradient another stage counts in the norm, and those of whose gradient this stage has no part.
+  std::set<std::string> counted_elsewhere{}, without_gradient{};
 };
 
 Program trace_update(const OptimizerConfig& config, const std::vector<TrainedParameter>& parameters,

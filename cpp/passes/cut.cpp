@@ -124,8 +124,11 @@ void declare_inputs(const Program& program, Builder& builder, Copier& copier) {
       case InputKind::kInput:
         copier.map(input.value, builder.input(input.name, type));
         break;
-      default:
-        throw InternalError("a training Program has no states: " + input.name);
+      case InputKind::kState:
+        copier.map(input.value, builder.state(input.name, type));
+        break;
+      case InputKind::kCarried:
+        throw InternalError("what is cut into pieces has no carried values yet: " + input.name);
     }
   }
 }

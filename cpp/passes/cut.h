@@ -24,7 +24,7 @@ Plan cut(const Program& training, Program update, int microbatches);
 bool is_remade(const Op& op);  // cheaper to make again than to keep: views, constants
 // "layers.0.attention.query/dot#17": scope and op say what it is, the number makes it unique.
 std::string crossing_name(const Program& program, ValueId id);
-// The parameters and batch fields of a training Program, which has no other inputs.
+// The parameters, batch fields and states of a Program that is to be cut.
 void declare_inputs(const Program& program, Builder& builder, Copier& copier);
 // Makes `id` again, and what it needs, where that is not there. InternalError for what is not remade.
 void remake(const Program& program, Copier& copier, ValueId id);

@@ -8,86 +8,19 @@
 
 #include "base/error.h"
 #include "ir/builder.h"
-#include "ir/layer_scope.h"
 #include "ops/elementwise.h"
 #include "passes/cut.h"
 #include "passes/differentiate.h"
 #include "passes/edit.h"
+#include "passes/model_parts.h"
 
 namespace mw {
 namespace {
 
 bool starts_with(std::string_view text, std::string_view prefix) { return text.substr(0, prefix.size()) == prefix; }
 
-// Which part of the model each op belongs to, and in which direction of the step it works.
-class Parts {
- public:
-  Parts(const Program& program, int64_t parts) : program_(program), parts_(parts) {
-    for (const std::string& scope : program.scopes) {
-      if (const auto layer = parse_layer_scope(scope)) layers_ = std::max(layers_, layer->layer + 1);
-    }
-    if (parts > layers_) {
-      throw UserError(concat_text("a model of ", layers_, " layers cannot be cut into ", parts,
-                                  " parts (stages times chunks); expected at most ", layers_));
-    }
-    for (const ProgramInput& input : program.inputs) {
-      if (input.kind == InputKind::kParameter) parameters_.emplace(input.value, input.name);
-    }
-    const auto differentiate = std::find(program.passes.begin(), program.passes.end(), "differentiate") - program.passes.begin();
-    const size_t n = program.ops.size();
-    free_.assign(n, true), backward_.assign(n, false), part_.assign(n, 0);
-    for (size_t i = 0; i < n; ++i) classify(i, static_cast<int32_t>(differentiate));
-  }
-
-  int64_t count() const { return parts_; }
-  int32_t producer(ValueId id) const { return program_.values[static_cast<size_t>(id)].producer; }
-  // Known from the batch alone: made wherever it is read.
-  bool is_free(int32_t op) const { return free_[static_cast<size_t>(op)]; }
-  bool is_backward(int32_t op) const { return backward_[static_cast<size_t>(op)]; }
-  int64_t part(int32_t op) const { return part_[static_cast<size_t>(op)]; }
-  const std::unordered_map<ValueId, std::string>& parameters() const { return parameters_; }  // names of inputs
-
- private:
-  void classify(size_t i, int32_t differentiate) {
-    const Op& op = program_.ops[i];
-    int64_t latest = -1, earliest = parts_;  // of what it reads of the forward, and of the backward
-    for (const ValueId id : op.operands) {
-      const int32_t from = producer(id);
-      if (from < 0) {
-        free_[i] = free_[i] && !parameters_.contains(id);
-        continue;
-      }
-      if (is_free(from)) continue;
-      free_[i] = false;
-      backward_[i] = backward_[i] || is_backward(from);
-      if (is_backward(from)) {
-        earliest = std::min(earliest, part(from));
-      } else {
-        latest = std::max(latest, part(from));
-      }
-    }
-    if (free_[i]) return;
-    backward_[i] = backward_[i] || op.pass == differentiate;
-    const int64_t home = part_of_scope(program_.scopes[static_cast<size_t>(op.scope)]);
-    part_[i] = backward_[i] ? std::min(home, earliest) : std::max(home, latest);
-    MW_CHECK(!backward_[i] || latest <= part_[i], program_.describe(op), " of part ", part_[i], " reads what part ", latest, " makes");
-  }
-
-  int64_t part_of_scope(std::string_view scope) const {
-    // Part p begins at layer p * layers / parts, rounded down.
-    if (const auto layer = parse_layer_scope(scope)) return ((layer->layer + 1) * parts_ - 1) / layers_;
-    return starts_with(scope, "embedding") ? 0 : parts_ - 1;
-  }
-
-  const Program& program_;
-  int64_t parts_, layers_ = 0;
-  std::unordered_map<ValueId, std::string> parameters_;
-  std::vector<bool> free_, backward_;
-  std::vector<int64_t> part_;
-};
-
 // Of one gradient, the sums over the uses of its parameter by part. Sums whose terms come from several parts are taken apart.
-std::map<int64_t, std::vector<ValueId>> terms_by_part(const Program& program, const Parts& parts, ValueId gradient) {
+std::map<int64_t, std::vector<ValueId>> terms_by_part(const Program& program, const ModelParts& parts, ValueId gradient) {
   std::map<int64_t, std::vector<ValueId>> terms;
   const std::function<void(ValueId)> take = [&](ValueId id) {
     const int32_t producer = parts.producer(id);
@@ -116,20 +49,26 @@ struct PartResult {
 
 class StageCutter {
  public:
-  StageCutter(const Program& program, int64_t parts) : program_(program), parts_(program, parts), of_part_(static_cast<size_t>(parts)) {
+  // `trains`: the Program has a backward, whose pieces hand out the results; else the forward does.
+  StageCutter(const Program& program, int64_t parts, const std::vector<int64_t>& layers, bool trains)
+      : program_(program), parts_(program, parts, layers), trains_(trains), of_part_(static_cast<size_t>(parts)) {
     for (const ProgramOutput& output : program.outputs) {
+      if (!trains) {
+        of(home(output.value)).results.push_back({&output, {output.value}});
+        continue;
+      }
       for (auto& [part, terms] : terms_by_part(program, parts_, output.value)) of(part).results.push_back({&output, std::move(terms)});
     }
     // What is read where, from the results backwards: only what somebody needs is made and sent.
     for (int64_t part = 0; part < parts; ++part) {
       for (const PartResult& result : of(part).results) {
-        for (const ValueId id : result.terms) need(id, part, true);
+        for (const ValueId id : result.terms) need(id, part, trains);
       }
     }
   }
 
-  Piece forward(int64_t part) const {
-    Builder builder("forward");
+  Piece forward(int64_t part, const std::string& name = "forward") const {
+    Builder builder(name);
     Copier copier(program_, builder);
     const OnePart& own = of(part);
     declare_inputs(program_, builder, copier);
@@ -142,7 +81,13 @@ class StageCutter {
       if (!own.received.contains(id)) leaving.insert(id);  // else it stands there already
     }
     for (const ValueId id : leaving) builder.output(crossing_name(program_, id), copier[id], OutputKind::kCarried);
-    return finish(builder, "forward", "", own.received, own.sent);
+    if (!trains_) {
+      for (const PartResult& result : own.results) {
+        remake(program_, copier, result.terms[0]);
+        builder.output(result.output->name, copier[result.terms[0]], result.output->kind);
+      }
+    }
+    return finish(builder, name, "", own.received, own.sent);
   }
 
   // `inputs` and `weights`: which of the two halves of the backward; both: all of it.
@@ -226,6 +171,12 @@ class StageCutter {
     std::set<ValueId> received, sent;     // by the forward
     std::set<ValueId> gradients_received, gradients_sent;
   };
+
+  // Where a value is made; what depends on the batch alone, with the last part.
+  int64_t home(ValueId id) const {
+    const int32_t producer = parts_.producer(id);
+    return producer < 0 || parts_.is_free(producer) ? parts_.count() - 1 : parts_.part(producer);
+  }
 
   OnePart& of(int64_t part) { return of_part_[static_cast<size_t>(part)]; }
   const OnePart& of(int64_t part) const { return of_part_[static_cast<size_t>(part)]; }
@@ -319,7 +270,8 @@ class StageCutter {
   }
 
   const Program& program_;
-  Parts parts_;
+  ModelParts parts_;
+  bool trains_;
   std::vector<OnePart> of_part_;
 };
 
@@ -352,7 +304,8 @@ class Copies {
 // The Plan of one stage: its pieces as its rows ask for them.
 class StageMaker {
  public:
-  StageMaker(const StageCutter& cutter, const PipelineShape& shape, int64_t stage) : cutter_(cutter), shape_(shape), stage_(stage) {}
+  StageMaker(const StageCutter& cutter, const PipelineShape& shape, int64_t stage, std::string forward_name = "forward")
+      : cutter_(cutter), shape_(shape), stage_(stage), forward_name_(std::move(forward_name)) {}
 
   Plan make(const std::vector<StageRow>& rows) {
     Copies copies(rows);
@@ -369,7 +322,7 @@ class StageMaker {
     if (!added) return at->second;
     const int64_t part = row.chunk * shape_.stages + stage_;
     Piece piece = row.work == StageWork::kForward
-                      ? cutter_.forward(part)
+                      ? cutter_.forward(part, forward_name_)
                       : cutter_.backward(part, first, last, row.work != StageWork::kBackwardWeight, row.work != StageWork::kBackwardInput);
     piece.chunk = static_cast<int32_t>(row.chunk);
     const bool forward = row.work == StageWork::kForward;
@@ -384,19 +337,14 @@ class StageMaker {
   const StageCutter& cutter_;
   const PipelineShape& shape_;
   int64_t stage_;
+  std::string forward_name_;
   Plan plan_;
   std::map<std::tuple<StageWork, int64_t, bool, bool>, int32_t> known_;
 };
 
-}  // namespace
-
-StagePlans cut_into_stages(const Program& training, PipelineOrder order, const PipelineShape& shape) {
-  check_pipeline(order, shape);
-  const StageCutter cutter(training, shape.stages * shape.chunks);
-  StagePlans plans;
+void assign_parameters(const StageCutter& cutter, const PipelineShape& shape, StagePlans& plans) {
   std::map<std::string, std::set<int64_t>> stages_of;
   for (int64_t stage = 0; stage < shape.stages; ++stage) {
-    plans.stages.push_back(StageMaker(cutter, shape, stage).make(stage_order(order, shape, stage)));
     std::set<std::string> seen;
     for (int64_t chunk = 0; chunk < shape.chunks; ++chunk) {
       for (const std::string& name : cutter.parameters_of(chunk * shape.stages + stage)) {
@@ -410,6 +358,31 @@ StagePlans cut_into_stages(const Program& training, PipelineOrder order, const P
     for (const int64_t stage : stages) plans.parameters[static_cast<size_t>(stage)].insert(name);
     if (stages.size() > 1) plans.shared_parameters[name] = {stages.begin(), stages.end()};
   }
+}
+
+}  // namespace
+
+StagePlans cut_into_stages(const Program& training, PipelineOrder order, const PipelineShape& shape, const std::vector<int64_t>& layers) {
+  check_pipeline(order, shape);
+  const StageCutter cutter(training, shape.stages * shape.chunks, layers, true);
+  StagePlans plans;
+  for (int64_t stage = 0; stage < shape.stages; ++stage)
+    plans.stages.push_back(StageMaker(cutter, shape, stage).make(stage_order(order, shape, stage)));
+  assign_parameters(cutter, shape, plans);
+  return plans;
+}
+
+StagePlans cut_single_into_stages(const Program& program, const std::string& name, int64_t stages, int64_t chunks,
+                                  const std::vector<int64_t>& layers) {
+  const PipelineShape shape{.stages = stages, .chunks = chunks, .microbatches = 1};
+  const StageCutter cutter(program, stages * chunks, layers, false);
+  StagePlans plans;
+  for (int64_t stage = 0; stage < stages; ++stage) {
+    std::vector<StageRow> rows;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) rows.push_back({StageWork::kForward, chunk, 0});
+    plans.stages.push_back(StageMaker(cutter, shape, stage, name).make(rows));
+  }
+  assign_parameters(cutter, shape, plans);
   return plans;
 }
 

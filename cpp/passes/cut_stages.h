@@ -26,8 +26,14 @@ struct StagePlans {
   std::map<std::string, std::vector<int64_t>> shared_parameters;
 };
 
-// Of `shape.microbatches` microbatches, without the update (add_updates). UserError where there are fewer layers than parts.
-StagePlans cut_into_stages(const Program& training, PipelineOrder order, const PipelineShape& shape);
+// Of `shape.microbatches` microbatches, without the update (add_updates). `layers`: of each part; none: as even as they go. UserError
+// where there are fewer layers than parts.
+StagePlans cut_into_stages(const Program& training, PipelineOrder order, const PipelineShape& shape,
+                           const std::vector<int64_t>& layers = {});
+
+// Of a Program without a backward, which may have states (caches): one microbatch goes from part to part once. Pieces are called `name`.
+StagePlans cut_single_into_stages(const Program& program, const std::string& name, int64_t stages, int64_t chunks,
+                                  const std::vector<int64_t>& layers = {});
 
 // Puts behind the rows of each stage the update that `trace` makes for it.
 void add_updates(StagePlans& plans, const std::function<Program(int64_t stage)>& trace);

@@ -92,6 +92,15 @@ std::string list_collectives(const Plan& plan, Sources sources) {
       if (sources == Sources::kWith) out << "  " << program.sources[static_cast<size_t>(op.source)];
       out << "\n";
     }
+    for (const Mail& mail : piece.sends) {
+      const auto at = plan.shared.find(mail.name);
+      out << piece_title(piece) << "  send to stage " << mail.stage << "  " << mail.name;
+      if (at != plan.shared.end()) {
+        const Type local = local_type(at->second.global_type, at->second.layout);
+        out << "  " << to_string(local) << "  " << local.bytes() << " bytes";
+      }
+      out << "\n";
+    }
   }
   return out.str();
 }

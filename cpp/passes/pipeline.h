@@ -23,8 +23,9 @@ struct PlanOptions {
   int microbatches = 1;
   double expert_rows_factor = kExpertRowsFactor;  // rows of experts that a rank has room for, as a multiple of their mean
   DType reduce_dtype = DType::kF32;               // of gradients that are summed over ranks, as they are sent
-  PipelineOrder pipeline = PipelineOrder::k1F1B;  // of plan_training_stages
+  PipelineOrder pipeline = PipelineOrder::k1F1B;  // where the mesh has several stages
   int64_t chunks = 1;                             // runs of layers of each stage
+  std::vector<int64_t> layers_of_parts{};         // layers of each of stages * chunks runs; none: as even as they go
   RematPolicy remat;
   bool fuse = true;
   int64_t most_in_flight = 0;  // bytes of the collectives that run beside compute (passes/schedule.h); 0: every op waits for them
@@ -36,14 +37,17 @@ struct PlanOptions {
 // A training step: `forward` returns the scalar "loss" (and other f32 scalars); `update` is the optimizer's Program.
 Plan plan_training(Program forward, Program update, const std::vector<std::string>& trained, const PlanOptions& options);
 
-// The same over the stages of the mesh: the Plan of each. `update_of` traces the update of one stage, for the parameters it has.
-std::vector<Plan> plan_training_stages(Program forward, const std::function<Program(const StagePlans&, int64_t stage)>& update_of,
-                                       const std::vector<std::string>& trained, const PlanOptions& options);
-
 // Loss and gradients without an update: results "loss" and "gradient.NAME".
 Plan plan_gradients(Program forward, const std::vector<std::string>& trained, const PlanOptions& options);
 
 // One piece that is run on its own: evaluation, logits, decoding.
 Plan plan_single(Program program, const std::string& name, const PlanOptions& options);
+
+// The same over the stages of the mesh, of which there may be one: the Plan of each. `update_of` traces the update of one stage, for the
+// parameters that it has. A result that several stages have is the sum of theirs.
+std::vector<Plan> plan_training_stages(Program forward, const std::function<Program(const StagePlans&, int64_t stage)>& update_of,
+                                       const std::vector<std::string>& trained, const PlanOptions& options);
+std::vector<Plan> plan_gradients_stages(Program forward, const std::vector<std::string>& trained, const PlanOptions& options);
+std::vector<Plan> plan_single_stages(Program program, const std::string& name, const PlanOptions& options);
 
 }  // namespace mw

@@ -12,8 +12,6 @@
 namespace mw {
 namespace {
 
-int64_t padded(int64_t bytes) { return (bytes + kPlacementAlignment - 1) / kPlacementAlignment * kPlacementAlignment; }
-
 bool starts_with(const std::string& text, std::string_view prefix) { return text.compare(0, prefix.size(), prefix) == 0; }
 
 BufferRole role_of(const std::string& name, InputKind kind) {

@@ -13,6 +13,8 @@
 namespace mw {
 
 inline constexpr int64_t kPlacementAlignment = 64;
+// What a buffer of so many bytes takes.
+constexpr int64_t padded(int64_t bytes) { return (bytes + kPlacementAlignment - 1) / kPlacementAlignment * kPlacementAlignment; }
 
 // What a backend tells passes about its kernels.
 struct BackendFacts {

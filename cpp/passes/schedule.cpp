@@ -259,7 +259,6 @@ class PieceScheduler {
 }  // namespace
 
 int64_t bytes_in_flight(const Program& program, const Op& op, const BackendFacts& backend) {
-  const auto padded = [](int64_t bytes) { return (bytes + kPlacementAlignment - 1) / kPlacementAlignment * kPlacementAlignment; };
   int64_t bytes = backend.workspace_bytes ? padded(backend.workspace_bytes(program, op)) : 0;
   for (const ValueId id : op.operands) {
     if (program.values[at(id)].producer >= 0) bytes += padded(program.type(id).bytes());

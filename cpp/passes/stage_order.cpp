@@ -78,9 +78,9 @@ void check_pipeline(PipelineOrder order, const PipelineShape& shape) {
     throw UserError(concat_text("a pipeline has ", shape.stages, " stages, ", shape.chunks, " chunks and ", shape.microbatches,
                                 " microbatches; expected at least 1 of each"));
   }
-  if (shape.chunks > 1 && order != PipelineOrder::kInterleaved) {
+  if (shape.chunks > 1 && order != PipelineOrder::kInterleaved && order != PipelineOrder::kGpipe) {
     throw UserError(
-        concat_text("a stage has ", shape.chunks, " chunks, which pipeline=interleaved takes; found pipeline=", to_string(order)));
+        concat_text("a stage has ", shape.chunks, " chunks, which pipeline=interleaved and gpipe take; found pipeline=", to_string(order)));
   }
   if (order != PipelineOrder::kInterleaved || shape.chunks == 1 || shape.microbatches % shape.stages == 0) return;
   const int64_t below = shape.microbatches / shape.stages * shape.stages;

@@ -17,7 +17,7 @@ RematPolicy choose_remat(TrainPlanSpec spec, const BackendFacts& backend, int64_
   std::string smallest;
   for (const std::string& name : remat_candidates()) {
     spec.remat = parse_remat(name);
-    const int64_t peak = plan_train_step(spec, backend).peak_bytes();
+    const int64_t peak = peak_bytes(plan_train_stages(spec, backend));
     if (peak <= budget) return spec.remat;
     if (peak < least) least = peak, smallest = name;
   }

@@ -1,12 +1,12 @@
 #include "planner/cluster_report.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/error.h"
 #include "ir/layer_scope.h"
 #include "models/flops.h"
 #include "models/registry.h"
+#include "planner/stages.h"
 
 namespace mw {
 namespace {
@@ -17,30 +17,17 @@ struct Stage {
   bool begins = true, ends = true;
 };
 
-// Layers as even as they go. Where that leaves some stages short, the last one has as much less as heads and modules of multi-token
-// prediction take, then the first ones and the last ones have one less.
-std::vector<int64_t> layers_of_stages(const ModelConfig& config, int64_t stages) {
-  const int64_t layers = config.num_layers;
-  if (stages > layers) throw UserError(concat_text("a model of ", layers, " layers has no ", stages, " stages; expected at most ", layers));
-  std::vector<int64_t> each(static_cast<size_t>(stages), (layers + stages - 1) / stages);
-  int64_t spare = each[0] * stages - layers;
-  const double head = 2 * static_cast<double>(config.embedding_dim * config.vocab_size);
-  const double layer = (forward_flops(config, 1, 1) - head) / static_cast<double>(layers + config.mtp_layers);
-  const int64_t behind = config.mtp_layers + static_cast<int64_t>(std::ceil(static_cast<double>(1 + config.mtp_layers) * head / layer));
-  for (int64_t taken = 0; taken < behind && spare > 0 && each.back() > 1; ++taken, --spare) --each.back();
-  for (size_t i = 0; spare > 0; ++i, --spare) --each[i % 2 == 0 ? i / 2 : each.size() - 2 - i / 2];
-  return each;
-}
-
 RouterChoices choices_of(const ModelConfig& config) {
   if (!config.moe) return {};
   const MoeConfig& moe = *config.moe;
   return {moe.experts_per_token, static_cast<double>(moe.groups_selected) / static_cast<double>(moe.num_expert_groups)};
 }
 
-std::vector<Stage> stages_of(const ModelConfig& config, int64_t stages) {
+std::vector<Stage> stages_of(const ModelConfig& config, int64_t stages, int64_t chunks) {
   if (stages == 1) return {{.layers = config.num_layers}};
-  const std::vector<int64_t> each = layers_of_stages(config, stages);
+  const std::vector<int64_t> parts = layers_of_parts(config, stages * chunks);
+  std::vector<int64_t> each(static_cast<size_t>(stages), 0);
+  for (size_t part = 0; part < parts.size(); ++part) each[part % each.size()] += parts[part];
   std::vector<Stage> kinds;
   int64_t layer = 0;
   const int64_t dense = config.moe ? config.moe->first_dense_layers : 0;
@@ -57,8 +44,16 @@ std::vector<Stage> stages_of(const ModelConfig& config, int64_t stages) {
   return kinds;
 }
 
+// A step of the stage's layers alone, on a mesh that has no stages.
 TrainPlanSpec spec_of(const TrainPlanSpec& spec, const Stage& stage) {
   TrainPlanSpec own = spec;
+  std::vector<std::pair<std::string, int64_t>> sizes;
+  for (const std::string& axis : Mesh::axis_names()) {
+    if (axis != "stage") sizes.emplace_back(axis, spec.mesh.size_of(axis));
+  }
+  own.mesh = Mesh(sizes);
+  own.pipeline = PipelineOrder::k1F1B;
+  own.chunks = 1;
   own.config.num_layers = stage.layers;
   std::vector<std::string>& kinds = own.config.attention_pattern.layer_kinds;
   std::rotate(kinds.begin(), kinds.begin() + stage.layer % static_cast<int64_t>(kinds.size()), kinds.end());
@@ -144,25 +139,25 @@ double flops_of_stage(const Plan& plan, const StepTime& time, const ScopeFilter&
 
 }  // namespace
 
-ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardware, const EstimateSettings& settings,
-                                const PipelineSettings& pipeline) {
-  const PipelineShape shape{pipeline.stages, pipeline.interleave, spec.microbatches};
-  check_pipeline(pipeline.order, shape);
+ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardware, const EstimateSettings& settings) {
+  const PipelineShape shape{spec.mesh.size_of("stage"), spec.chunks, spec.microbatches};
+  check_pipeline(spec.pipeline, shape);
+  const int64_t ranks = spec.mesh.size() / shape.stages;  // of one stage
   ClusterReport result;
   StageTimes times;
   double executed = 0, longest = -1, update = 0;
   int64_t most = -1;
-  for (const Stage& stage : stages_of(spec.config, pipeline.stages)) {
+  for (const Stage& stage : stages_of(spec.config, shape.stages, shape.chunks)) {
     const TrainPlanSpec own = spec_of(spec, stage);
     const ScopeFilter counts = filter_of(stage);
-    const Plan plan = plan_train_step(own, backend_of(hardware, own.mesh));
-    const CostModel model(hardware, own.mesh, plan.expert_rows, settings, choices_of(own.config), pipeline.stages);
-    StepReport report = report_step(own, plan);
+    const Plan plan = plan_train_step(own, backend_of(hardware, spec.mesh));
+    const CostModel model(hardware, own.mesh, plan.expert_rows, settings, choices_of(own.config), shape.stages);
+    StepReport report = report_step(own, {&plan, 1});
     StepTime time = time_step(plan, model, counts);
     std::vector<PieceMemory> over_time;
     for (size_t i = 0; i < plan.pieces.size(); ++i) over_time.push_back(memory_over_time(plan.pieces[i], time.pieces[i]));
-    executed += static_cast<double>(stage.count * spec.mesh.size()) * flops_of_stage(plan, time, counts);
-    const double copies = pipeline.stages == 1 ? 1 : in_flight(stage_order(pipeline.order, shape, stage.first), shape.chunks);
+    executed += static_cast<double>(stage.count * ranks) * flops_of_stage(plan, time, counts);
+    const double copies = shape.stages == 1 ? 1 : in_flight(stage_order(spec.pipeline, shape, stage.first), shape.chunks);
     const StepMemory memory = memory_of_stage(report, plan, counts, over_time, copies);
     result.stages.push_back({stage.first, stage.count, stage.layers, copies, memory, time.seconds});
     update = std::max(update, time.pieces.back().seconds);
@@ -173,27 +168,26 @@ ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardw
     }
     if (time.seconds > longest) {
       longest = time.seconds;
-      if (pipeline.stages > 1) {
-        const int64_t bytes = spec.batch / spec.microbatches * spec.seq * spec.config.embedding_dim * dtype_bytes(spec.dtype) /
-                              (spec.mesh.size() / spec.mesh.size_of("tensor")) / spec.mesh.size_of("tensor");
+      if (shape.stages > 1) {
+        const int64_t bytes = spec.batch / spec.microbatches * spec.seq * spec.config.embedding_dim * dtype_bytes(spec.dtype) / ranks;
         const PieceTime &forward = time.pieces[0], &backward = time.pieces[1];
         const double chunks = static_cast<double>(shape.chunks);
         times = {.forward = forward.seconds / chunks,
                  .backward_input = std::max(0.0, backward.seconds - forward.weight_seconds) / chunks,
                  .backward_weight = forward.weight_seconds / chunks,
-                 .send = model.send(static_cast<double>(bytes), spec.mesh.size() / spec.mesh.size_of("data")).seconds};
+                 .send = model.send(static_cast<double>(bytes), ranks / spec.mesh.size_of("data")).seconds};
       }
       result.memory = std::move(over_time);
       result.time = std::move(time);
     }
   }
-  if (pipeline.stages > 1) result.bubble_seconds = bubble_of(pipeline.order, shape, times);
+  if (shape.stages > 1) result.bubble_seconds = bubble_of(spec.pipeline, shape, times);
   result.step_seconds = result.time.seconds + result.bubble_seconds;
-  if (pipeline.stages > 1) {
+  if (shape.stages > 1) {
     result.step.num_parameters = num_elements(model_parameters(spec.config, spec.dtype));
     result.step.model_flops = training_flops(spec.config, static_cast<double>(spec.batch), static_cast<double>(spec.seq));
     result.step.executed_flops = executed;
-    result.step.num_ranks = spec.mesh.size() * pipeline.stages;
+    result.step.num_ranks = spec.mesh.size();
   }
   return result;
 }

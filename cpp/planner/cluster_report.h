@@ -1,18 +1,12 @@
 // What a step takes on a cluster: StepReport, and the time of a step on named hardware, with stages where the model is cut into some.
 //
-//   const ClusterReport report = report_on_cluster(spec, hardware, settings, {.stages = 16, .order = PipelineOrder::k1F1B});
+//   const ClusterReport report = report_on_cluster(spec, hardware, settings);
 #pragma once
 #include "passes/stage_order.h"
 #include "planner/memory_timeline.h"
 #include "planner/step_report.h"
 
 namespace mw {
-
-struct PipelineSettings {
-  int64_t stages = 1;
-  PipelineOrder order = PipelineOrder::k1F1B;
-  int64_t interleave = 1;  // runs of layers per stage, for kInterleaved
-};
 
 // Stages that are alike.
 struct StageFacts {
@@ -32,8 +26,7 @@ struct ClusterReport {
   std::vector<PieceMemory> memory;  // over the time of the pieces of `time`
 };
 
-// `spec.batch` sequences of all ranks; every stage has the mesh of `spec`. UserError as check_pipeline.
-ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardware, const EstimateSettings& settings,
-                                const PipelineSettings& pipeline);
+// UserError as check_pipeline.
+ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardware, const EstimateSettings& settings);
 
 }  // namespace mw

@@ -3,10 +3,12 @@
 //   const StepReport report = report_step(spec, plan);
 //   report.memory.peak()            bytes of one rank, as Plan::peak_bytes
 #pragma once
+#include <span>
 #include <string>
 #include <vector>
 
 #include "exec/cpu/executor.h"
+#include "exec/stage_mail.h"
 #include "planner/memory_timeline.h"
 #include "planner/train_plan.h"
 
@@ -62,9 +64,12 @@ struct StepReport {
   std::vector<PlannedCollective> collectives;
 };
 
-StepReport report_step(const TrainPlanSpec& spec, const Plan& plan);
-// The same sums of one rank's last run, as it counted them.
-std::vector<AxisTraffic> counted_traffic(const Plan& plan, const cpu::Executor& rank);
+// Memory, activations and traffic are those of a rank of the stage that needs most memory.
+StepReport report_step(const TrainPlanSpec& spec, std::span<const Plan> stages);
+// What a rank with this Plan sends, mail to other stages as "send" over the axis `stage`; and the same sums of its last run as it counted
+// them.
+std::vector<AxisTraffic> planned_traffic(const Plan& plan);
+std::vector<AxisTraffic> counted_traffic(const Plan& plan, const cpu::Executor& rank, const SentMail& mail);
 
 // Text of the pieces as they are after a pass ("cut", "partition", ...) or "before PASS"; "collectives" and "memory" list those.
 // UserError for another word, naming the nearest.

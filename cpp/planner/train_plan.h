@@ -28,6 +28,8 @@ struct TrainPlanSpec {
   LossTerms losses;
   DType reduce_dtype = DType::kF32;  // of gradients that are summed over ranks, as they are sent
   int64_t most_in_flight = 0;        // bytes of the collectives that run beside compute (passes/schedule.h)
+  PipelineOrder pipeline = PipelineOrder::k1F1B;  // where the mesh has several stages
+  int64_t chunks = 1;                             // runs of layers of each of them
   int64_t batch = 1;                 // sequences of the whole step
   int64_t seq = 1;
 };
@@ -43,7 +45,13 @@ BackendFacts backend_of(const Hardware& hardware, const Mesh& mesh);
 
 using PassObserver = std::function<void(std::string_view pass, const Plan& plan)>;
 
-// UserError: sizes that do not divide, naming the nearest that do.
+// The Plan of each stage of the mesh. UserError: sizes that do not divide, naming the nearest that do.
+std::vector<Plan> plan_train_stages(const TrainPlanSpec& spec, const BackendFacts& backend, const PassObserver& observer = nullptr);
+
+// Of the stage that needs most.
+int64_t peak_bytes(const std::vector<Plan>& stages);
+
+// Of a mesh with one stage.
 Plan plan_train_step(const TrainPlanSpec& spec, const BackendFacts& backend, const PassObserver& observer = nullptr);
 inline Plan plan_train_step(const TrainPlanSpec& spec, const cpu::KernelEnvironment& environment, const PassObserver& observer = nullptr) {
   return plan_train_step(spec, cpu_backend(environment), observer);

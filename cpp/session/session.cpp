@@ -13,6 +13,8 @@
 #include "optim/optimizer.h"
 #include "passes/check_rules.h"
 #include "passes/partition.h"
+#include "passes/place.h"
+#include "planner/stages.h"
 #include "planner/train_plan.h"
 #include "session/capture.h"
 
@@ -69,12 +71,11 @@ class BelowPrefix : public TensorSource {
   std::vector<std::string> names_;
 };
 
-// What can be wrong with them before anything is allocated.
-void check_options(const SessionOptions& options) {
-  check_rules(options.rules, options.mesh);
-  if (const int64_t stages = options.mesh.size_of("stage"); stages > 1)
-    throw UserError(
-        concat_text("there is no mesh axis 'stage' outside of plan yet: stages are planned, not run; expected stage=1, found ", stages));
+// A kept buffer as `place` would plan it.
+Buffer kept_buffer(const std::string& name, BufferRole role, const Type& global, const Layout& layout) {
+  Buffer buffer{.name = name, .role = role, .type = local_type(global, layout), .global_type = global, .layout = layout};
+  buffer.bytes = padded(buffer.type.bytes());
+  return buffer;
 }
 
 // Names in the files of the multimodal classes.
@@ -92,15 +93,9 @@ ModelConfig config_for(ModelConfig config, const TensorSource& source) {
   return config;
 }
 
-Buffer kept_buffer(const std::string& name, BufferRole role, const Type& global, const Layout& layout) {
-  Buffer buffer{.name = name, .role = role, .type = local_type(global, layout), .global_type = global, .layout = layout};
-  buffer.bytes = (buffer.type.bytes() + kPlacementAlignment - 1) / kPlacementAlignment * kPlacementAlignment;
-  return buffer;
-}
-
 Session::Session(ModelConfig config, SessionOptions options) : config_(std::move(config)), options_(std::move(options)) {
   check_model_config(config_);
-  check_options(options_);
+  check_rules(options_.rules, options_.mesh);
   set_parameters();
   engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads, .world = options_.world});
   allocate_parameters();
@@ -109,6 +104,7 @@ Session::Session(ModelConfig config, SessionOptions options) : config_(std::move
 void Session::set_parameters() {
   parameters_ = model_parameters(config_, options_.dtype);
   places_ = tensor_places(parameters_);
+  stages_ = deal_out(config_, options_.mesh.size_of("stage"), options_.chunks);
 }
 
 Session::Use::Use(const Session& session) : session_(session) {
@@ -118,10 +114,28 @@ Session::Use::Use(const Session& session) : session_(session) {
 }
 
 void Session::allocate_parameters() {
+  for (int64_t stage = 0; stage < num_stages(); ++stage) {
+    std::vector<Buffer> buffers;
+    for (const ParameterSpec& p : parameters_) {
+      if (!is_of_stage(stage, p)) continue;
+      buffers.push_back(
+          kept_buffer(p.name, BufferRole::kParameter, p.type, stored_layout(options_.rules.parameters, options_.mesh, p.type)));
+    }
+    engine_->ensure_kept(buffers, stage);
+    engine_->ensure_kept(state_buffers(stage, kMasterPrefix, [&](const ParameterSpec& p) { return has_master(p); }), stage);
+  }
+}
+
+std::vector<Buffer> Session::state_buffers(int64_t stage, const std::string& prefix,
+                                           const std::function<bool(const ParameterSpec&)>& has_one) const {
   std::vector<Buffer> buffers;
-  for (const ParameterSpec& p : parameters_)
-    buffers.push_back(kept_buffer(p.name, BufferRole::kParameter, p.type, stored_layout(options_.rules.parameters, options_.mesh, p.type)));
-  engine_->ensure_kept(buffers);
+  for (const ParameterSpec& p : parameters_) {
+    if (!is_of_stage(stage, p) || !has_one(p)) continue;
+    const Type type = p.type.with_dtype(DType::kF32);
+    buffers.push_back(kept_buffer(prefix + p.name, BufferRole::kOptimizerState, type,
+                                  stored_layout(options_.rules.optimizer, options_.mesh, type)));
+  }
+  return buffers;
 }
 
 std::vector<std::string> Session::tensor_names() const {
@@ -283,7 +297,8 @@ uint64_t Session::weights_hash() const {
 
 void Session::rehome(SessionOptions options) {
   // What can be wrong is found while the weights are still where they were.
-  check_options(options);
+  check_rules(options.rules, options.mesh);
+  deal_out(config_, options.mesh.size_of("stage"), options.chunks);
   for (const ParameterSpec& p : model_parameters(config_, options.dtype)) stored_layout(options.rules.parameters, options.mesh, p.type);
   const std::vector<ParameterSpec> old_parameters = parameters_;
   const std::unique_ptr<Engine> old_engine = std::move(engine_);
@@ -296,14 +311,6 @@ void Session::rehome(SessionOptions options) {
   engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads, .world = options_.world});
   has_masters_ = options_.dtype != DType::kF32;
   allocate_parameters();
-  std::vector<Buffer> masters;
-  for (const ParameterSpec& p : parameters_) {
-    if (!has_master(p)) continue;
-    const Type type = p.type.with_dtype(DType::kF32);
-    masters.push_back(kept_buffer(kMasterPrefix + p.name, BufferRole::kOptimizerState, type,
-                                  stored_layout(options_.rules.optimizer, options_.mesh, type)));
-  }
-  engine_->ensure_kept(masters);
   std::vector<std::byte> values;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const ParameterSpec& old = old_parameters[i];
@@ -320,6 +327,8 @@ PlanOptions Session::plan_options(double expert_rows_factor) const {
   options.expert_rows_factor = expert_rows_factor;
   options.mesh = options_.mesh;
   options.rules = options_.rules;
+  options.chunks = options_.chunks;
+  options.layers_of_parts = stages_.layers;
   options.backend = cpu_backend(engine_->environment());
   return options;
 }
@@ -380,13 +389,13 @@ LoadedPlan& Session::run_forward(const ModelInputs& batch, const std::vector<std
   const auto make = [&](double factor) {
     Program program = trace_forward(config_, batch_size(batch));
     add_captures(program, capture);
-    return plan_single(std::move(program), "forward", plan_options(factor));
+    return plan_single_stages(std::move(program), "forward", plan_options(factor));
   };
   return run_plan(key, make, batch, {});
 }
 
 Session::PlanMaker Session::loss_plan(const ModelInputs& batch) const {
-  return [this, size = batch_size(batch)](double factor) { return plan_single(trace_loss(config_, size), "loss", plan_options(factor)); };
+  return [this, size = batch_size(batch)](double factor) { return plan_single_stages(trace_loss(config_, size), "loss", plan_options(factor)); };
 }
 
 LoadedPlan& Session::run_loss(const ModelInputs& batch, double loss_scale) {
@@ -405,7 +414,7 @@ LoadedPlan& Session::run_gradients(const ModelInputs& batch, double loss_scale, 
                       shape_key(batch));
   }
   const auto make = [&](double factor) {
-    return plan_gradients(trace_loss(config_, batch_size(batch), terms), trained, plan_options(factor));
+    return plan_gradients_stages(trace_loss(config_, batch_size(batch), terms), trained, plan_options(factor));
   };
   return run_plan(key, make, batch, {{"loss_scale", loss_scale}});
 }

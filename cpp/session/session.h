@@ -10,6 +10,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,7 @@
 #include "models/parameters.h"
 #include "models/programs.h"
 #include "passes/pipeline.h"
+#include "planner/stages.h"
 
 namespace mw {
 
@@ -26,6 +28,7 @@ struct SessionOptions {
   DType dtype = DType::kF32;  // of the stored parameters
   Mesh mesh;
   Rules rules = default_rules();
+  int64_t chunks = 1;                             // runs of layers of each stage
   double expert_rows_factor = kExpertRowsFactor;  // to begin with
   int threads = 0;
   std::shared_ptr<World> world{};  // of processes, as EngineOptions says
@@ -81,8 +84,14 @@ class Session {
   bool has_master(const ParameterSpec& p) const { return has_masters_ && p.type.dtype != DType::kF32; }
 
   PlanOptions plan_options(double expert_rows_factor = kExpertRowsFactor) const;
-  // The Plan made by `make` for this key, made once. `make` is told how much room rows of experts get (PlanOptions::expert_rows_factor).
-  using PlanMaker = std::function<Plan(double expert_rows_factor)>;
+  // Whether the ranks of a stage keep this parameter; and the stages that do.
+  bool is_of_stage(int64_t stage, const ParameterSpec& p) const { return stages_.parameters[static_cast<size_t>(stage)].contains(p.name); }
+  int64_t num_stages() const { return std::ssize(stages_.parameters); }
+  // FP32 buffers PREFIX + NAME in the optimizer's layout, of the parameters that the stage keeps and `has_one` is true for.
+  std::vector<Buffer> state_buffers(int64_t stage, const std::string& prefix, const std::function<bool(const ParameterSpec&)>& has_one) const;
+
+  // The Plans of the stages made by `make` for this key, made once. `make` is told how much room rows of experts get (PlanOptions::expert_rows_factor).
+  using PlanMaker = std::function<std::vector<Plan>(double expert_rows_factor)>;
   LoadedPlan& plan(const std::string& key, const PlanMaker& make);
   // Runs it. Where rows of experts have too little room it is made again with more, for good, and the run repeated: nothing is dropped.
   LoadedPlan& run_plan(const std::string& key, const PlanMaker& make, const ModelInputs& inputs,
@@ -134,6 +143,7 @@ class Session {
   SessionOptions options_;
   std::vector<ParameterSpec> parameters_;
   std::unordered_map<std::string, TensorPlace> places_;
+  Stages stages_;
   std::shared_ptr<const TensorSource> source_;
   std::vector<std::string> untouched_;
   bool changed_ = true;
@@ -148,8 +158,5 @@ class Session {
 
 // The configuration without multi-token prediction where the weights have none: transformers leaves these modules out when it saves.
 ModelConfig config_for(ModelConfig config, const TensorSource& source);
-
-// A kept buffer as `place` would plan it.
-Buffer kept_buffer(const std::string& name, BufferRole role, const Type& global, const Layout& layout);
 
 }  // namespace mw

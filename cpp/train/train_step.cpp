@@ -1,5 +1,6 @@
 #include "train/train_step.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -10,12 +11,13 @@ namespace mw {
 namespace {
 
 // Before the Plan's buffers are made: an allocation that the machine cannot back ends the process when it is written to.
-void check_memory(const Plan& plan, const TrainPlanSpec& spec, int64_t available) {
-  const int64_t needed = plan.peak_bytes() + plan.host_peak_bytes();  // of a CPU, one memory
+void check_memory(const std::vector<Plan>& stages, const TrainPlanSpec& spec, int64_t available) {
+  int64_t needed = 0;
+  for (const Plan& plan : stages) needed = std::max(needed, plan.peak_bytes() + plan.host_peak_bytes());  // of a CPU, one memory
   if (available <= 0 || needed <= available) return;
   const int64_t ranks = spec.mesh.size();
   throw UserError(concat_text("a step on ", spec.batch, " x ", spec.seq, " tokens needs ", needed, " bytes",
-                              ranks > 1 ? concat_text(" on each of ", ranks, " ranks") : "", ", ", needed - available, " more than the ",
+                              ranks > 1 ? concat_text(stages.size() > 1 ? " on the fullest of " : " on each of ", ranks, " ranks") : "", ", ", needed - available, " more than the ",
                               available,
                               " there are; expected more recompute (remat=auto takes the least that fits), more microbatches (now ",
                               spec.microbatches, "), a smaller batch or a larger `memory`. `meshwright plan` says what each needs"));
@@ -27,22 +29,23 @@ TrainStep::TrainStep(Session& session, TrainOptions options) : session_(session)
   check_optimizer(options_.optimizer);
   check_loss_terms(options_.losses, session.config());
   if (options_.microbatches < 1) throw UserError("microbatches is " + std::to_string(options_.microbatches) + "; expected at least 1");
-  std::vector<Buffer> states;
-  for (const std::string& prefix : optimizer_state_prefixes(options_.optimizer)) {
-    for (const ParameterSpec& p : session.parameters()) {
-      if (!p.trained) continue;
-      const Type type = p.type.with_dtype(DType::kF32);
-      states.push_back(kept_buffer(prefix + p.name, BufferRole::kOptimizerState, type,
-                                   stored_layout(session.options().rules.optimizer, session.options().mesh, type)));
+  std::vector<std::vector<Buffer>> states;  // by stage
+  for (int64_t stage = 0; stage < session.num_stages(); ++stage) {
+    std::vector<Buffer>& own = states.emplace_back();
+    for (const std::string& prefix : optimizer_state_prefixes(options_.optimizer)) {
+      for (Buffer& state : session.state_buffers(stage, prefix, [](const ParameterSpec& p) { return p.trained; }))
+        own.push_back(std::move(state));
     }
   }
-  int64_t bytes = session.engine().memory(first_rank()).bytes();
-  for (const Buffer& state : states) bytes += state.bytes;
-  if (options_.memory_bytes > 0 && bytes > options_.memory_bytes)
-    throw UserError(concat_text("parameters and ", options_.optimizer.kind, "'s state take ", bytes, " bytes of a rank, ",
-                                bytes - options_.memory_bytes, " more than the ", options_.memory_bytes,
-                                " there are; expected more ranks on other machines, or a smaller model"));
-  session.engine().ensure_kept(states);
+  for (const int64_t rank : session.engine().world().local_ranks()) {
+    int64_t bytes = session.engine().memory(rank).bytes();
+    for (const Buffer& state : states[static_cast<size_t>(stage_of(rank))]) bytes += state.bytes;
+    if (options_.memory_bytes > 0 && bytes > options_.memory_bytes)
+      throw UserError(concat_text("parameters and ", options_.optimizer.kind, "'s state take ", bytes, " bytes of a rank, ",
+                                  bytes - options_.memory_bytes, " more than the ", options_.memory_bytes,
+                                  " there are; expected more ranks on other machines, or a smaller model"));
+  }
+  for (int64_t stage = 0; stage < session.num_stages(); ++stage) session.engine().ensure_kept(states[static_cast<size_t>(stage)], stage);
 }
 
 std::vector<std::string> TrainStep::state_names() const {
@@ -94,6 +97,8 @@ TrainPlanSpec TrainStep::spec(int64_t batch, int64_t seq) const {
                      .losses = options_.losses,
                      .reduce_dtype = options_.reduce_dtype,
                      .most_in_flight = options_.most_in_flight,
+                     .pipeline = options_.pipeline,
+                     .chunks = session.chunks,
                      .batch = batch,
                      .seq = seq};
   if (spec.remat.kind == "auto") spec.remat = choose_remat(spec, cpu_backend(environment()), options_.memory_bytes);
@@ -107,35 +112,34 @@ Session::PlanMaker TrainStep::maker(const ModelInputs& batch) const {
   return [this, batch = ids.size_of("batch"), seq = ids.size_of("seq")](double expert_rows_factor) {
     TrainPlanSpec step = spec(batch, seq);
     step.expert_rows_factor = expert_rows_factor;
-    Plan plan = plan_train_step(step, environment());
-    check_memory(plan, step, options_.memory_bytes);
-    return plan;
+    std::vector<Plan> stages = plan_train_stages(step, cpu_backend(environment()));
+    check_memory(stages, step, options_.memory_bytes);
+    return stages;
   };
 }
 
 LoadedPlan& TrainStep::loaded(const ModelInputs& batch) { return session_.plan(key(batch), maker(batch)); }
 
-const Plan& TrainStep::plan(const ModelInputs& batch) { return loaded(batch).stages.front(); }
+const Plan& TrainStep::plan(const ModelInputs& batch, int64_t rank) { return loaded(batch).plan_of(stage_of(rank)); }
 
 std::vector<AxisTraffic> TrainStep::counted_traffic(const ModelInputs& batch, int64_t rank) {
   const LoadedPlan& step = loaded(batch);
-  return mw::counted_traffic(step.plan_of(session_.options().mesh.coordinate(rank, "stage")),
-                             *step.ranks[session_.engine().place_of(rank)]);
+  const size_t place = session_.engine().place_of(rank);
+  return mw::counted_traffic(step.plan_of(stage_of(rank)), *step.ranks[place], step.mailed[place]);
 }
 
 double TrainStep::transfer_seconds(const ModelInputs& batch, int64_t rank) {
   const LoadedPlan& step = loaded(batch);
   const cpu::Executor& executor = *step.ranks[session_.engine().place_of(rank)];
   double seconds = 0;
-  for (size_t piece = 0; piece < step.plan_of(session_.options().mesh.coordinate(rank, "stage")).pieces.size(); ++piece) {
+  for (size_t piece = 0; piece < step.plan_of(stage_of(rank)).pieces.size(); ++piece) {
     for (const cpu::Executor::Step& op : executor.steps(static_cast<int32_t>(piece))) seconds += op.seconds;
   }
   return seconds;
 }
 
-std::vector<AxisTraffic> TrainStep::planned_traffic(const ModelInputs& batch) {
-  const Type& ids = batch.at("input_ids").type;
-  return report_step(spec(ids.size_of("batch"), ids.size_of("seq")), plan(batch)).traffic;
+std::vector<AxisTraffic> TrainStep::planned_traffic(const ModelInputs& batch, int64_t rank) {
+  return mw::planned_traffic(plan(batch, rank));
 }
 
 StepResult TrainStep::run(const ModelInputs& batch, double loss_scale, double lr) {

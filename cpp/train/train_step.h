@@ -21,6 +21,7 @@ struct TrainOptions {
   LossTerms losses;
   DType reduce_dtype = DType::kF32;  // of gradients that are summed over ranks, as they are sent
   int64_t most_in_flight = 0;        // bytes of the collectives that run beside compute (passes/schedule.h)
+  PipelineOrder pipeline = PipelineOrder::k1F1B;  // where the mesh has several stages
 };
 
 struct StepResult {
@@ -42,8 +43,11 @@ class TrainStep {
   // One optimizer step on a whole batch (the rows of all microbatches). A loss that is not finite leaves weights and state as they were.
   StepResult run(const ModelInputs& batch, double loss_scale, double lr);
 
-  // The Plan for batches of this shape, made on first use.
-  const Plan& plan(const ModelInputs& batch);
+  // The Plan of a rank for batches of this shape, made on first use.
+  const Plan& plan(const ModelInputs& batch, int64_t rank);
+  int64_t peak_bytes(const ModelInputs& batch) { return mw::peak_bytes(loaded(batch).stages); }  // of the rank that needs most
+  // Share of the time before the update in which ranks waited for other stages in the last step, on a batch of this shape; mean of all.
+  double bubble(const ModelInputs& batch) { return loaded(batch).bubble; }
   // What decides the Plan for batches of this shape: explain, memory. The policy auto is chosen here.
   TrainPlanSpec spec(int64_t batch, int64_t seq) const;
   cpu::KernelEnvironment environment() const { return session_.engine().environment(); }
@@ -62,7 +66,7 @@ class TrainStep {
   std::vector<AxisTraffic> counted_traffic(const ModelInputs& batch, int64_t rank);
   // How long collectives held up that rank in the last step: the whole of those it waits for, the two ends of those beside compute.
   double transfer_seconds(const ModelInputs& batch, int64_t rank);
-  std::vector<AxisTraffic> planned_traffic(const ModelInputs& batch);
+  std::vector<AxisTraffic> planned_traffic(const ModelInputs& batch, int64_t rank);
 
   int64_t first_rank() const { return session_.engine().world().local_ranks()[0]; }  // of this process
   int64_t bytes_in_use(int64_t rank) const { return session_.engine().memory(rank).bytes(); }
@@ -72,6 +76,7 @@ class TrainStep {
   static std::string key(const ModelInputs& batch);  // of its Plan
   Session::PlanMaker maker(const ModelInputs& batch) const;
   LoadedPlan& loaded(const ModelInputs& batch);
+  int64_t stage_of(int64_t rank) const { return session_.options().mesh.coordinate(rank, "stage"); }
   std::pair<std::string, Block> state_block(const std::string& name) const;  // the kept buffer, and where in it
 
   Session& session_;

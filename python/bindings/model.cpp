@@ -141,15 +141,16 @@ void bind_session(py::module_& m) {
           py::call_guard<py::gil_scoped_release>())
       .def(
           "rehome",
-          [](Session& s, const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int threads,
-             double factor) {
+          [](Session& s, const std::string& dtype, const std::map<std::string, int64_t>& mesh, const py::object& rules, int64_t interleave,
+             int threads, double factor) {
             SessionOptions options = session_options(dtype, mesh, rules, threads);
+            options.chunks = interleave;
             options.expert_rows_factor = expert_rows_factor(factor);
             const Session::Use use(s);
             const py::gil_scoped_release unlocked;
             s.rehome(std::move(options));
           },
-          py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("threads"), py::arg("expert_rows_factor"))
+          py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("interleave"), py::arg("threads"), py::arg("expert_rows_factor"))
       .def_property_readonly("dtype", [](const Session& s) { return std::string(dtype_name(s.options().dtype)); })
       .def_property_readonly("num_ranks", [](const Session& s) { return s.options().mesh.size(); })
       .def_property_readonly("has_masters", &Session::has_masters)
@@ -194,6 +195,8 @@ void bind_session(py::module_& m) {
            [](Session& s, const std::string& name, std::optional<int64_t> which) {
              const int64_t rank = which.value_or(s.engine().world().local_ranks()[0]);
              const Session::TensorView view = s.tensor(name);
+             if (const int64_t stage = s.options().mesh.coordinate(rank, "stage"); !s.is_of_stage(stage, view.parameter))
+               throw UserError(concat_text("rank ", rank, " is of stage ", stage, ", which has nothing of '", name, "'"));
              const KeptStore::Entry& entry = s.engine().memory(rank).kept.get(view.parameter.name);
              const Block shard{entry.buffer.type, shard_start(entry.buffer.global_type, entry.buffer.layout, s.options().mesh, rank)};
              // What this rank has of the tensor is one run of its shard: the stacked dims stand outermost.
@@ -283,7 +286,8 @@ void bind_session(py::module_& m) {
 void bind_training(py::module_& m) {
   py::class_<TrainStep>(m, "TrainStep")
       .def(py::init([](Session& session, const py::dict& optimizer, int microbatches, const std::string& remat, int64_t memory_bytes,
-                       bool decay_embeddings, const py::dict& losses, const std::string& reduced_in, int64_t most_in_flight) {
+                       bool decay_embeddings, const py::dict& losses, const std::string& reduced_in, int64_t most_in_flight,
+                       const std::string& pipeline) {
              return std::make_unique<TrainStep>(session, TrainOptions{.optimizer = optimizer_config(optimizer),
                                                                       .microbatches = microbatches,
                                                                       .remat = parse_remat(remat),
@@ -291,10 +295,12 @@ void bind_training(py::module_& m) {
                                                                       .decay_embeddings = decay_embeddings,
                                                                       .losses = loss_terms(losses),
                                                                       .reduce_dtype = reduce_dtype(reduced_in),
-                                                                      .most_in_flight = most_in_flight});
+                                                                      .most_in_flight = most_in_flight,
+                                                                      .pipeline = parse_pipeline_order(pipeline)});
            }),
            py::arg("session"), py::arg("optimizer"), py::arg("microbatches"), py::arg("remat"), py::arg("memory_bytes"),
-           py::arg("decay_embeddings"), py::arg("losses"), py::arg("reduce_dtype"), py::arg("most_in_flight"), py::keep_alive<1, 2>())
+           py::arg("decay_embeddings"), py::arg("losses"), py::arg("reduce_dtype"), py::arg("most_in_flight"), py::arg("pipeline"),
+           py::keep_alive<1, 2>())
       .def_property("steps", &TrainStep::steps, &TrainStep::set_steps)
       .def("run",
            [](TrainStep& t, const py::dict& fields, double loss_scale, double lr) {
@@ -320,12 +326,21 @@ void bind_training(py::module_& m) {
                throw UserError("state '" + name + "' has another size than the array given");
              t.write_state(name, values.data());
            })
-      .def("peak_bytes", [](TrainStep& t, const py::dict& fields) { return t.plan(model_inputs(fields)).peak_bytes(); })
+      // Of a rank; None: of the one that needs most.
+      .def(
+          "peak_bytes",
+          [](TrainStep& t, const py::dict& fields, std::optional<int64_t> rank) {
+            const ModelInputs inputs = model_inputs(fields);
+            return rank ? t.plan(inputs, *rank).peak_bytes() : t.peak_bytes(inputs);
+          },
+          py::arg("fields"), py::arg("rank") = py::none())
+      .def("bubble", [](TrainStep& t, const py::dict& fields) { return t.bubble(model_inputs(fields)); })
       .def("bytes_in_use", &TrainStep::bytes_in_use)
       .def("host_bytes_in_use", &TrainStep::host_bytes_in_use)
       // The policy for batches of this shape: what auto has chosen.
       .def("remat", [](const TrainStep& t, int64_t batch, int64_t seq) { return t.spec(batch, seq).remat.kind; })
-      .def("planned_traffic", [](TrainStep& t, const py::dict& fields) { return traffic_list(t.planned_traffic(model_inputs(fields))); })
+      .def("planned_traffic",
+           [](TrainStep& t, const py::dict& fields, int64_t rank) { return traffic_list(t.planned_traffic(model_inputs(fields), rank)); })
       .def("counted_traffic",
            [](TrainStep& t, const py::dict& fields, int64_t rank) { return traffic_list(t.counted_traffic(model_inputs(fields), rank)); })
       .def("transfer_seconds",

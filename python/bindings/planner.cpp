@@ -83,12 +83,6 @@ EstimateSettings estimate_settings(const py::dict& fields) {
           .tokens_cross_once = py::cast<bool>(fields["tokens_cross_once"])};
 }
 
-PipelineSettings pipeline_settings(const py::dict& fields) {
-  return {.stages = py::cast<int64_t>(fields["stages"]),
-          .order = parse_pipeline_order(py::cast<std::string>(fields["pipeline"])),
-          .interleave = py::cast<int64_t>(fields["interleave"])};
-}
-
 py::dict piece_memory_dict(const PieceMemory& memory) {
   py::list samples;
   for (const MemorySample& s : memory.samples) {
@@ -127,7 +121,7 @@ void bind_planner(py::module_& m) {
       .def(py::init([](const std::string& config, const std::string& dtype, const std::map<std::string, int64_t>& mesh,
                        const py::object& rules, const py::dict& optimizer, bool decay_embeddings, const std::string& remat,
                        int microbatches, const py::dict& losses, int64_t batch, int64_t seq, double factor, const std::string& reduced_in,
-                       int64_t most_in_flight) {
+                       int64_t most_in_flight, const std::string& pipeline, int64_t interleave) {
              TrainPlanSpec spec{.config = config_from(config),
                                 .dtype = compute_dtype(dtype),
                                 .mesh = make_mesh(mesh),
@@ -140,6 +134,8 @@ void bind_planner(py::module_& m) {
                                 .losses = loss_terms(losses),
                                 .reduce_dtype = reduce_dtype(reduced_in),
                                 .most_in_flight = most_in_flight,
+                                .pipeline = parse_pipeline_order(pipeline),
+                                .chunks = interleave,
                                 .batch = batch,
                                 .seq = seq};
              check_optimizer(spec.optimizer);
@@ -148,12 +144,14 @@ void bind_planner(py::module_& m) {
            }),
            py::kw_only(), py::arg("config"), py::arg("dtype"), py::arg("mesh"), py::arg("rules"), py::arg("optimizer"),
            py::arg("decay_embeddings"), py::arg("remat"), py::arg("microbatches"), py::arg("losses"), py::arg("batch"), py::arg("seq"),
-           py::arg("expert_rows_factor"), py::arg("reduce_dtype"), py::arg("most_in_flight"))
+           py::arg("expert_rows_factor"), py::arg("reduce_dtype"), py::arg("most_in_flight"), py::arg("pipeline"), py::arg("interleave"))
       .def(
           "hash",
           [](const TrainPlanSpec& spec, const std::optional<Hardware>& hardware) {
             const BackendFacts backend = hardware ? backend_of(*hardware, spec.mesh) : cpu_backend(kernel_environment(spec.mesh));
-            return hex16(plan_hash(plan_train_step(spec, backend)));
+            uint64_t hash = 0;
+            for (const Plan& plan : plan_train_stages(spec, backend)) hash = hash * 0x9E3779B97F4A7C15u + plan_hash(plan);
+            return hex16(hash);
           },
           py::arg("hardware") = py::none(), py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("num_ranks", [](const TrainPlanSpec& spec) { return spec.mesh.size(); })
@@ -162,7 +160,7 @@ void bind_planner(py::module_& m) {
              StepReport report;
              {
                const py::gil_scoped_release unlocked;
-               report = report_step(spec, plan_train_step(spec, kernel_environment(spec.mesh)));
+               report = report_step(spec, plan_train_stages(spec, cpu_backend(kernel_environment(spec.mesh))));
              }
              return report_dict(report);
            })
@@ -171,10 +169,9 @@ void bind_planner(py::module_& m) {
           [](const TrainPlanSpec& spec, const Hardware& hardware, const py::dict& settings) {
             ClusterReport report;
             const EstimateSettings estimate = estimate_settings(settings);
-            const PipelineSettings pipeline = pipeline_settings(settings);
             {
               const py::gil_scoped_release unlocked;
-              report = report_on_cluster(spec, hardware, estimate, pipeline);
+              report = report_on_cluster(spec, hardware, estimate);
             }
             py::dict d = report_dict(report.step);
             py::list memory;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from meshwright import _core
@@ -19,12 +19,14 @@ RULE_TABLES = ("compute", "parameters", "gradients", "optimizer")
 class Mesh:
     """Sizes of the mesh axes, outermost first; ranks are threads of this process, or the processes that mpirun started.
 
-    data: copies of the model on different rows; fsdp: weights and optimizer state sharded, gathered per layer; expert: experts of a
-    mixture sharded, rows sent to them (other layers see one more `data`); context: the sequence sharded, in zigzag order, keys and
-    values gathered for attention; tensor: heads, mlp and vocabulary sharded, the sequence elsewhere.
+    data: copies of the model on different rows; stage: layers dealt out to the stages of a pipeline, through which microbatches go;
+    fsdp: weights and optimizer state sharded, gathered per layer; expert: experts of a mixture sharded, rows sent to them (other layers
+    see one more `data`); context: the sequence sharded, in zigzag order, keys and values gathered for attention; tensor: heads, mlp and
+    vocabulary sharded, the sequence elsewhere.
     """
 
     data: int = 1
+    stage: int = 1
     fsdp: int = 1
     expert: int = 1
     context: int = 1
@@ -33,6 +35,9 @@ class Mesh:
     @property
     def size(self) -> int:
         return math.prod(asdict(self).values())
+
+
+AXES = tuple(field.name for field in fields(Mesh))
 
 
 def mesh_axes(mesh: Mesh | Mapping[str, int] | str | None) -> dict[str, int]:

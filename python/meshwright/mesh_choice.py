@@ -9,12 +9,9 @@ from typing import Any
 from meshwright import _core
 from meshwright._core import UserError
 from meshwright.hardware import this_machine
-from meshwright.plan_search import AXES, divisors
+from meshwright.plan_search import divisors
 from meshwright.planning import best_mesh
 from meshwright.ranks import Ranks
-
-TRAINED = tuple(axis for axis in AXES if axis != "stage")
-"""Axes that an executor knows."""
 
 
 def choose_mesh(model: Any, ranks: Ranks, batch_shape: tuple[int, int] | None, settings: dict[str, Any]) -> tuple[dict[str, int], str]:
@@ -50,7 +47,7 @@ def _choose(model: Any, ranks: Ranks, settings: dict[str, Any]) -> tuple[dict[st
     for count in counts:
         shared_by = here if ranks.size > 1 else count
         try:
-            report, rows = best_mesh(model, TRAINED, {**settings, "chips": count, "hardware": this_machine(shared_by)})
+            report, rows = best_mesh(model, {**settings, "chips": count, "hardware": this_machine(shared_by)})
         except UserError as error:
             refused = error
             continue

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from meshwright import _core
 from meshwright.hardware import find_hardware, hardware_names
-from meshwright.plan_search import AXES, Judge, Judged, Question, Replan, divisors, rows_over, side_by_side
+from meshwright.mesh import AXES
+from meshwright.plan_search import Judge, Judged, Question, Replan, divisors, rows_over, side_by_side
 
 if TYPE_CHECKING:
     from meshwright.plan_report import PlanReport

@@ -121,9 +121,8 @@ class PlanReport:
             facts = spec.report_on(
                 hardware,
                 {
-                    **{name: settings[name] for name in ("overlap", "expert_imbalance", "tokens_cross_once", "pipeline", "interleave")},
+                    **{name: settings[name] for name in ("overlap", "expert_imbalance", "tokens_cross_once")},
                     "dot_dtype": settings["dot_dtype"] or "",
-                    "stages": settings["mesh"].get("stage", 1),
                 },
             )
         self.num_ranks: int = facts["num_ranks"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from meshwright._core import UserError, machine_facts
+from meshwright.mesh import AXES
 
 if TYPE_CHECKING:
     from meshwright.plan_report import PlanReport
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-AXES = ("data", "stage", "fsdp", "expert", "context", "tensor")
 FEWEST_TOKENS = 4096
 """Of a sequence on one rank, unless only shorter parts use all chips: below, attention waits for keys and values."""
 PLANNED_WHOLE = 2
@@ -78,7 +78,6 @@ class Question:
     """The first that fits is taken."""
     fixed: Mapping[str, int]
     """Sizes of axes that are not searched."""
-    axes: Sequence[str] = AXES
     within: int = 0
     """Neighbouring chips over which `tensor` may reach; 0: all."""
 
@@ -104,8 +103,6 @@ def meshes(question: Question, strict: bool = True) -> Iterator[dict[str, int]]:
             return size == q.fixed[axis]
         if size == 1:
             return True
-        if axis not in q.axes:
-            return False
         if axis == "tensor":
             return heads % size == 0 and not (strict and q.within and size > q.within)
         if axis == "context":

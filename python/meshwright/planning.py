@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from meshwright import _core
@@ -14,11 +13,11 @@ from meshwright._core import UserError
 from meshwright.configuration import ModelConfig, config_text
 from meshwright.hardware import find_hardware
 from meshwright.losses import Losses
-from meshwright.mesh import Mesh, core_rules, mesh_axes, most_in_flight
+from meshwright.mesh import AXES, Mesh, core_rules, mesh_axes, most_in_flight
 from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
 from meshwright.plan_advice import find_advice
 from meshwright.plan_report import PlanReport
-from meshwright.plan_search import AXES, Judged, MeshSweep, Question, choose
+from meshwright.plan_search import Judged, MeshSweep, Question, choose
 
 
 def plan(
@@ -82,7 +81,6 @@ def plan(
         return best
     name, text = _name_and_config(model)
     axes = mesh_axes(mesh)
-    stages = axes.pop("stage", 1)
     length = json.loads(text)["max_position_embeddings"]
     seq = min(length, 2048) if seq is None else _whole("seq", seq)
     count = one_count(microbatches, gradient_accumulation)
@@ -108,13 +106,13 @@ def plan(
             expert_rows_factor=expert_rows_factor,
             reduce_dtype=reduce_dtype,
             most_in_flight=in_flight,
+            pipeline=pipeline,
+            interleave=interleave,
         )
 
     in_flight = 0
     spec = spec_with(remat)
-    on = None if hardware is None else find_hardware(hardware, spec.num_ranks * stages, network)
-    if on is None and stages > 1:
-        raise UserError(f"plan: stage={stages} is planned on named hardware; name one, such as hardware='h100'")
+    on = None if hardware is None else find_hardware(hardware, spec.num_ranks, network)
     if on is None and network is not None:
         raise UserError("plan: network belongs to hardware; name one")
     if on is None or on.kernels == "cpu":
@@ -122,17 +120,17 @@ def plan(
         spec = spec_with(remat)
     elif overlap_bytes is not None:
         raise UserError("overlap_bytes: on modelled hardware it is one layer of parameters; expected it with hardware='cpu' or none")
-    if chips is not None and chips != spec.num_ranks * stages:
+    if chips is not None and chips != spec.num_ranks:
         raise UserError(
-            f"plan: the mesh has {spec.num_ranks * stages} ranks, but chips={chips}; every chip is one rank. Expected sizes whose product "
-            f"is {chips}{_with_so_many(axes, stages, chips)}, or mesh=auto"
+            f"plan: the mesh has {spec.num_ranks} ranks, but chips={chips}; every chip is one rank. Expected sizes whose product "
+            f"is {chips}{_with_so_many(axes, chips)}, or mesh=auto"
         )
     warnings = []
     if seq > length:
         warnings.append(f"a sequence of {seq} tokens is longer than the model allows: max_position_embeddings={length}")
     settings = {
         "model": name,
-        "mesh": {axis: size for axis in AXES if (size := {**axes, "stage": stages}.get(axis, 1)) != 1},
+        "mesh": {axis: axes[axis] for axis in AXES if axes.get(axis, 1) != 1},
         "seq": seq,
         "batch": batch,
         "optimizer": chosen.kind,
@@ -181,9 +179,9 @@ def sweep(model: Any, chips: int, *, mesh: Mesh | Mapping[str, int] | None = Non
     return MeshSweep(best, rows)
 
 
-def best_mesh(model: Any, axes: Sequence[str], settings: dict[str, Any]) -> tuple[PlanReport, list[Judged]]:
-    """The plan of the best mesh over these axes, and all that were compared; settings: arguments of `plan`, without `mesh`."""
-    return choose(replace(_question(model, settings), axes=axes))
+def best_mesh(model: Any, settings: dict[str, Any]) -> tuple[PlanReport, list[Judged]]:
+    """The plan of the best mesh, and all that were compared; settings: arguments of `plan`, without `mesh`."""
+    return choose(_question(model, settings))
 
 
 def _question(model: Any, asked: dict[str, Any]) -> Question:
@@ -217,9 +215,9 @@ def _question(model: Any, asked: dict[str, Any]) -> Question:
     )
 
 
-def _with_so_many(axes: Mapping[str, int], stages: int, chips: int) -> str:
+def _with_so_many(axes: Mapping[str, int], chips: int) -> str:
     """`, such as fsdp=8`: the mesh with another `fsdp`, where that makes it so many ranks."""
-    others = stages * math.prod(size for axis, size in axes.items() if axis != "fsdp")
+    others = math.prod(size for axis, size in axes.items() if axis != "fsdp")
     return f", such as fsdp={chips // others}" if chips % others == 0 else ""
 
 

@@ -39,7 +39,7 @@ class Trainer:
     trainer = Trainer(model, optimizer=AdamW(lr=3e-4), output="runs/a", save_every=500)
     trainer.fit(data, steps=1000)         # or: metrics = trainer.step(batch)
 
-    mesh: axis -> size (`data`, `fsdp`, `expert`, `context`, `tensor`); the ranks are threads of this process, or the processes
+    mesh: axis -> size (`data`, `stage`, `fsdp`, `expert`, `context`, `tensor`); the ranks are threads of this process, or the processes
         that mpirun started. "auto": of as many ranks as mpirun started, or of any number of threads, the mesh with the fastest step that
         fits, by planning a batch of `batch_shape` (sequences, tokens). `trainer.mesh` is the mesh in force. rules: a layout of
         configs/rules ("ddp", "zero1", "fsdp", "tp_sp", ...), a JSON file or a dict of four tables, or None: `data` is DDP, `fsdp` is
@@ -56,6 +56,8 @@ class Trainer:
         needs more is planned again and run again, so it costs time once and changes no result.
     reduce_dtype: what gradients are sent as where ranks add them up ("float32", "bfloat16"). bfloat16 halves those bytes; each sum is
         formed in FP32 in the order of the ranks and rounded once, and gradients of microbatches add up in FP32.
+    pipeline: with a mesh axis `stage`, the order in which the stages work on the microbatches: "gpipe", "1f1b", "interleaved" (with
+        `interleave` runs of layers per stage) or "zero_bubble". Waiting is shorter with more microbatches; `metrics.bubble` measures it.
     overlap: whether collectives run beside compute: parameters are gathered before they are needed and gradients' reductions end after the
         next layers have computed. Results have the same bits either way; it costs memory (`overlap_bytes`).
     overlap_bytes: bound on the bytes that such collectives hold at once on a rank; None: what the layer with the most of them needs.
@@ -86,6 +88,8 @@ class Trainer:
         context_attention: str | None = None,
         expert_rows_factor: float = 1.5,
         reduce_dtype: str = "float32",
+        pipeline: str = "1f1b",
+        interleave: int = 1,
         overlap: bool = False,
         overlap_bytes: int | None = None,
         output: str | os.PathLike[str] | None = None,
@@ -135,6 +139,8 @@ class Trainer:
             "context_attention": context_attention,
             "expert_rows_factor": expert_rows_factor,
             "reduce_dtype": reduce_dtype,
+            "pipeline": pipeline,
+            "interleave": interleave,
             "overlap": overlap,
             "overlap_bytes": overlap_bytes,
         }
@@ -148,7 +154,7 @@ class Trainer:
             self.mesh = mesh_axes(mesh)
         self._check_ranks({"remat": remat, **given}, clip)
         self._claim = model._claim = object()
-        model._session.rehome(self._dtype, self.mesh, core_rules(rules, context_attention), threads, expert_rows_factor)
+        model._session.rehome(self._dtype, self.mesh, core_rules(rules, context_attention), interleave, threads, expert_rows_factor)
         self._step = _core.TrainStep(
             model._session,
             core_fields(optimizer, clip),
@@ -159,6 +165,7 @@ class Trainer:
             losses=self._losses,
             reduce_dtype=reduce_dtype,
             most_in_flight=in_flight,
+            pipeline=pipeline,
         )
         self.settings = self._settings(clip)
         self._total_steps: int | None = None
@@ -257,6 +264,7 @@ class Trainer:
             mfu=share_of_peak(flops / seconds, self._dtype) if self._ranks.is_first else None,
             step_seconds=seconds,
             peak_bytes=self._peak_bytes,
+            bubble=self._step.bubble(fields.arrays) if self.mesh.get("stage", 1) > 1 else None,
             terms={name: values[0] for name, values in more.items() if not name.startswith(EXPERT_LOAD)},
             expert_load={name[len(EXPERT_LOAD) :]: tuple(v) for name, v in more.items() if name.startswith(EXPERT_LOAD)},
         )

@@ -28,7 +28,9 @@ class Metrics:
     """`tflops` as a share of the machine's measured peak, 0 to 1."""
     step_seconds: float | None = None
     peak_bytes: int | None = None
-    """Planned peak memory of one rank."""
+    """Planned peak memory of one rank; with stages, of the fullest."""
+    bubble: float | None = None
+    """With stages, the share of a step's time before the update in which ranks waited for other stages, mean of all ranks, 0 to 1."""
     terms: Mapping[str, float] = field(default_factory=dict)
     """The terms of a loss that has several, without their weights: token_loss, mtp_loss, balance_loss, sequence_balance_loss,
     router_z_loss."""

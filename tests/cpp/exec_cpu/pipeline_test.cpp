@@ -68,7 +68,7 @@ struct Batch {
 struct Numbers {
   double loss = 0, bubble = 0;
   std::map<std::string, HostArray> gradients;  // summed over the ranks that have a part
-  std::vector<int64_t> mailed;
+  std::vector<int64_t> mailed;  // bytes
 };
 
 // Weights go in and come out through every rank that keeps them.
@@ -89,7 +89,8 @@ Numbers run(Engine& engine, std::vector<Plan> plans, const StepOptions& step) {
     return true;
   });
   EXPECT_EQ(asked, 1);
-  Numbers numbers{.loss = engine.scalar(*loaded, "loss"), .bubble = loaded->bubble, .mailed = loaded->mailed};
+  Numbers numbers{.loss = engine.scalar(*loaded, "loss"), .bubble = loaded->bubble, .gradients = {}, .mailed = {}};
+  for (const SentMail& sent : loaded->mailed) numbers.mailed.push_back(sent.bytes);
   for (int64_t rank = 0; rank < engine.mesh().size(); ++rank) {
     for (const Buffer& buffer : loaded->plan_of(rank).kept) {
       if (!buffer.name.starts_with(kGradientPrefix)) continue;

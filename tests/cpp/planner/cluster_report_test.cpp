@@ -19,10 +19,23 @@ TrainPlanSpec step_of(const std::string& model, int64_t layers, int microbatches
   return spec;
 }
 
+struct Pipeline {
+  int64_t stages = 1;
+  PipelineOrder order = PipelineOrder::k1F1B;
+  int64_t interleave = 1;
+};
+
+ClusterReport in_stages(TrainPlanSpec spec, const Pipeline& pipeline) {
+  spec.mesh = Mesh({{"data", 2}, {"stage", pipeline.stages}});
+  spec.pipeline = pipeline.order;
+  spec.chunks = pipeline.interleave;
+  return report_on_cluster(spec, h100(), {});
+}
+
 TEST(planner, stages_share_the_work_of_the_whole) {
   const TrainPlanSpec spec = step_of("llama3-8b", 16, 8);
-  const ClusterReport whole = report_on_cluster(spec, h100(), {}, {});
-  const ClusterReport cut = report_on_cluster(spec, h100(), {}, {.stages = 4});
+  const ClusterReport whole = report_on_cluster(spec, h100(), {});
+  const ClusterReport cut = in_stages(spec, {.stages = 4});
   EXPECT_NEAR(cut.step.executed_flops, whole.step.executed_flops, 1e-3 * whole.step.executed_flops);  // each stage clips
   EXPECT_EQ(cut.step.num_ranks, int64_t{8});
   EXPECT_EQ(cut.step.num_parameters, whole.step.num_parameters);
@@ -39,8 +52,8 @@ TEST(planner, stages_share_the_work_of_the_whole) {
 }
 
 TEST(planner, the_bubble_shrinks_with_the_order) {
-  const auto bubble = [&](const PipelineSettings& pipeline, int microbatches) {
-    const ClusterReport report = report_on_cluster(step_of("llama3-8b", 16, microbatches), h100(), {}, pipeline);
+  const auto bubble = [&](const Pipeline& pipeline, int microbatches) {
+    const ClusterReport report = in_stages(step_of("llama3-8b", 16, microbatches), pipeline);
     EXPECT_NEAR(report.step_seconds, report.time.seconds + report.bubble_seconds, 1e-12);
     return report.bubble_seconds / report.step_seconds;
   };
@@ -57,8 +70,8 @@ TEST(planner, the_bubble_shrinks_with_the_order) {
 
 TEST(planner, stages_hold_the_microbatches_in_flight) {
   const TrainPlanSpec spec = step_of("llama3-8b", 16, 8);
-  const auto held = [&](const PipelineSettings& pipeline) {
-    return report_on_cluster(spec, h100(), {}, pipeline).stages.front().microbatches_in_flight;
+  const auto held = [&](const Pipeline& pipeline) {
+    return in_stages(spec, pipeline).stages.front().microbatches_in_flight;
   };
   EXPECT_EQ(held({.stages = 4}), 4.0);
   EXPECT_EQ(held({.stages = 4, .order = PipelineOrder::kGpipe}), 8.0);
@@ -67,12 +80,12 @@ TEST(planner, stages_hold_the_microbatches_in_flight) {
 
 TEST(planner, pipelines_that_do_not_exist) {
   const TrainPlanSpec spec = step_of("llama3-8b", 2, 2);
-  const auto report = [&](const PipelineSettings& pipeline) { return report_on_cluster(spec, h100(), {}, pipeline); };
-  EXPECT_ERROR(UserError, { report({.stages = 4}); }, "a model of 2 layers has no 4 stages; expected at most 2");
-  EXPECT_ERROR(UserError, { report({.stages = 2, .interleave = 2}); }, "2 chunks, which pipeline=interleaved takes; found pipeline=1f1b");
+  const auto report = [&](const Pipeline& pipeline) { return in_stages(spec, pipeline); };
+  EXPECT_ERROR(UserError, { report({.stages = 4}); }, "a model of 2 layers cannot be cut into 4 parts (stages times chunks); expected at most 2");
+  EXPECT_ERROR(UserError, { report({.stages = 2, .interleave = 2}); }, "2 chunks, which pipeline=interleaved and gpipe take; found pipeline=1f1b");
   EXPECT_ERROR(
       UserError,
-      { report_on_cluster(step_of("llama3-8b", 2, 3), h100(), {}, {.stages = 2, .order = PipelineOrder::kInterleaved, .interleave = 2}); },
+      { in_stages(step_of("llama3-8b", 4, 3), {.stages = 2, .order = PipelineOrder::kInterleaved, .interleave = 2}); },
       "found 3 microbatches, nearest that work: 2 or 4");
 }
 
@@ -84,8 +97,8 @@ TEST(planner, tokens_that_cross_once_send_less) {
   spec.batch = 16;
   spec.seq = 16384;
   const Hardware h = h100();
-  const double rows = report_on_cluster(spec, h, {}, {}).time.transfer_seconds;
-  const double tokens = report_on_cluster(spec, h, {.tokens_cross_once = true}, {}).time.transfer_seconds;
+  const double rows = report_on_cluster(spec, h, {}).time.transfer_seconds;
+  const double tokens = report_on_cluster(spec, h, {.tokens_cross_once = true}).time.transfer_seconds;
   EXPECT(tokens < 0.7 * rows && tokens > 0.2 * rows);  // two nodes of eight: 2 (1 - 2^-4) of 4 choices cross
 }
 
@@ -94,10 +107,10 @@ TEST(planner, parts_of_a_sequence_do_its_whole_attention) {
   spec.seq = 1024;
   spec.mesh = Mesh({{"context", 2}});
   const Hardware h = h100();
-  const ClusterReport parts = report_on_cluster(spec, h, {}, {});
+  const ClusterReport parts = report_on_cluster(spec, h, {});
   TrainPlanSpec whole = spec;
   whole.mesh = Mesh();
-  const ClusterReport one = report_on_cluster(whole, h, {}, {});
+  const ClusterReport one = report_on_cluster(whole, h, {});
   EXPECT_EQ(parts.step.model_flops, one.step.model_flops);
   const auto attention = [](const ClusterReport& report) { return report.time.scopes.at("layers.*.attention.context"); };
   EXPECT_NEAR(attention(parts), attention(one) / 2, 0.05 * attention(one));

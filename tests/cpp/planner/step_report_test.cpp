@@ -16,7 +16,7 @@ TrainPlanSpec tiny_step() {
   return spec;
 }
 
-StepReport report_of(const TrainPlanSpec& spec) { return report_step(spec, plan_train_step(spec, kernel_environment(spec.mesh, 2))); }
+StepReport report_of(const TrainPlanSpec& spec) { return report_step(spec, plan_train_stages(spec, cpu_backend(kernel_environment(spec.mesh, 2)))); }
 
 TEST(planner, bytes_around_a_ring) {
   EXPECT_EQ(ring_bytes("all_gather", 10, 4), 30.0);
@@ -31,7 +31,7 @@ TEST(planner, memory_is_the_peak_of_the_plan) {
     spec.microbatches = microbatches;
     spec.mesh = Mesh({{"fsdp", 2}});
     const Plan plan = plan_train_step(spec, kernel_environment(spec.mesh, 2));
-    EXPECT_EQ(report_step(spec, plan).memory.peak(), plan.peak_bytes());
+    EXPECT_EQ(report_step(spec, {&plan, 1}).memory.peak(), plan.peak_bytes());
   }
 }
 
