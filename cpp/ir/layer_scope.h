@@ -1,6 +1,6 @@
 // The scopes that model code gives, as passes may rely on them.
 //
-//   embedding                      look-up of the tokens
+//   embedding                      look-up of the tokens; position_embedding that of learned positions
 //   layers.3.input_norm            its operand is the residual stream that enters layer 3
 //   layers.3.attention.query       .key .value (projection, norm and rotation), .context, .out
 //   layers.3.residual              after attention

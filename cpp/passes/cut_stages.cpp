@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "ir/builder.h"
+#include "ir/layer_scope.h"
 #include "ops/elementwise.h"
 #include "passes/cut.h"
 #include "passes/differentiate.h"
@@ -90,13 +91,18 @@ class StageCutter {
     return finish(builder, name, "", own.received, own.sent);
   }
 
+  // Whether the first of the two halves of the backward adds up gradients too.
+  bool sums_early(int64_t part) const {
+    return std::any_of(of(part).results.begin(), of(part).results.end(), [&](const PartResult& result) { return !can_wait(of(part), result); });
+  }
+
   // `inputs` and `weights`: which of the two halves of the backward; both: all of it.
   Piece backward(int64_t part, bool first, bool last, bool inputs, bool weights) const {
     const std::string name = inputs && weights ? "backward" : inputs ? "backward_input" : "backward_weight";
     Builder builder(name);
     Copier copier(program_, builder);
     const OnePart& own = of(part);
-    const std::set<int32_t> early = inputs && weights ? std::set<int32_t>{} : ops_behind(own.gradients_sent, own.backward);
+    const std::set<int32_t> early = inputs && weights ? std::set<int32_t>{} : early_ops(own);
     declare_inputs(program_, builder, copier);
     for (const std::set<ValueId>* ids : {&own.carried, &own.received, &own.gradients_received}) carry_in(builder, copier, *ids);
     std::set<ValueId> between;  // what the second half reads of the first
@@ -110,15 +116,44 @@ class StageCutter {
         for (const ValueId id : program_.ops[static_cast<size_t>(op)].operands) each_kept(id, read);
       }
       for (const PartResult& result : own.results) {
+        if (!can_wait(own, result)) continue;
         for (const ValueId id : result.terms) each_kept(id, read);
       }
     }
     if (!inputs) carry_in(builder, copier, between);
+    // Each as soon as its last term is there: it need not be held in the layout in which it was made.
+    std::map<int32_t, std::vector<const PartResult*>> results_behind;  // by op; -1: nothing of this piece
+    for (const PartResult& result : own.results) {
+      if (can_wait(own, result) ? !weights : !inputs) continue;
+      int32_t last_op = -1;
+      for (const ValueId id : result.terms) {
+        each_kept(id, [&](ValueId value) {
+          if (!copier.has(value)) last_op = std::max(last_op, parts_.producer(value));
+        });
+      }
+      results_behind[last_op].push_back(&result);
+    }
+    const auto deliver = [&](int32_t op) {
+      const auto at = results_behind.find(op);
+      if (at == results_behind.end()) return;
+      for (const PartResult* result : at->second) {
+        std::optional<Tensor> sum;
+        for (const ValueId id : result->terms) {
+          remake(program_, copier, id);
+          sum = sum ? *sum + copier[id] : copier[id];
+        }
+        sum_up(builder, *result->output, *sum, first, last);
+      }
+      results_behind.erase(at);
+    };
+    deliver(-1);
     for (size_t i = 0; i < program_.ops.size(); ++i) {
       const auto op = static_cast<int32_t>(i);
       if (!own.backward.contains(op) || (inputs && !weights && !early.contains(op)) || (weights && !inputs && early.contains(op))) continue;
       copy_with_remade(copier, program_.ops[i]);
+      deliver(op);
     }
+    MW_CHECK(results_behind.empty(), "a result of part ", part, " was not made");
     std::set<ValueId> sent;
     if (inputs) {
       sent = own.gradients_sent;
@@ -131,17 +166,7 @@ class StageCutter {
         builder.output(crossing_name(program_, id), copier[id], OutputKind::kCarried);
       }
     }
-    if (weights) {
-      for (const PartResult& result : own.results) {
-        std::optional<Tensor> sum;
-        for (const ValueId id : result.terms) {
-          remake(program_, copier, id);
-          sum = sum ? *sum + copier[id] : copier[id];
-        }
-        sum_up(builder, *result.output, *sum, first, last);
-      }
-    }
-    return finish(builder, name, weights ? variant_name(first, last) : "", inputs ? own.gradients_received : std::set<ValueId>{}, sent);
+    return finish(builder, name, weights || sums_early(part) ? variant_name(first, last) : "", inputs ? own.gradients_received : std::set<ValueId>{}, sent);
   }
 
   // Parameters that a part's pieces read or train.
@@ -171,6 +196,26 @@ class StageCutter {
     std::set<ValueId> received, sent;     // by the forward
     std::set<ValueId> gradients_received, gradients_sent;
   };
+
+  // Gradients of a layer's weights may be made in the second half of the backward. Others may not: for the head's, the gradient of the
+  // logits would have to be kept until then. Where no part waits for the first half, it makes nothing.
+  bool can_wait(const OnePart& own, const PartResult& result) const {
+    if (own.gradients_sent.empty()) return true;
+    return std::all_of(result.terms.begin(), result.terms.end(), [&](ValueId id) {
+      const int32_t producer = parts_.producer(id);
+      if (producer < 0 || !parts_.is_backward(producer)) return false;
+      return parse_layer_scope(program_.scopes[static_cast<size_t>(program_.ops[static_cast<size_t>(producer)].scope)]).has_value();
+    });
+  }
+
+  // What the first half of the backward makes.
+  std::set<int32_t> early_ops(const OnePart& own) const {
+    std::set<ValueId> values = own.gradients_sent;
+    for (const PartResult& result : own.results) {
+      if (!can_wait(own, result)) values.insert(result.terms.begin(), result.terms.end());
+    }
+    return ops_behind(values, own.backward);
+  }
 
   // Where a value is made; what depends on the batch alone, with the last part.
   int64_t home(ValueId id) const {
@@ -316,11 +361,11 @@ class StageMaker {
 
  private:
   int32_t piece_of(const StageRow& row) {
-    const bool sums = ends_backward(row.work);
+    const int64_t part = row.chunk * shape_.stages + stage_;
+    const bool sums = ends_backward(row.work) || (row.work == StageWork::kBackwardInput && cutter_.sums_early(part));
     const bool first = sums && row.microbatch == 0, last = sums && row.microbatch + 1 == shape_.microbatches;
     const auto [at, added] = known_.emplace(std::tuple(row.work, row.chunk, first, last), static_cast<int32_t>(plan_.pieces.size()));
     if (!added) return at->second;
-    const int64_t part = row.chunk * shape_.stages + stage_;
     Piece piece = row.work == StageWork::kForward
                       ? cutter_.forward(part, forward_name_)
                       : cutter_.backward(part, first, last, row.work != StageWork::kBackwardWeight, row.work != StageWork::kBackwardInput);

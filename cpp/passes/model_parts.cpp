@@ -18,8 +18,9 @@ ModelParts::ModelParts(const Program& program, int64_t parts, std::vector<int64_
   }
   for (int64_t part = 0; layers.empty() && part < parts; ++part) ends_.push_back((part + 1) * count / parts);
   for (const int64_t n : layers) ends_.push_back((ends_.empty() ? 0 : ends_.back()) + n);
-  MW_CHECK(std::ssize(ends_) == parts && ends_.back() == count, "parts of ", ends_.back(), " layers in ", ends_.size(), " parts; expected ",
-           count, " in ", parts);
+  MW_CHECK(std::ssize(ends_) == parts && ends_.back() <= count, ends_.back(), " layers in ", ends_.size(), " parts; the model has ", count,
+           ", for ", parts);
+  ends_.back() = count;
   for (const ProgramInput& input : program.inputs) {
     if (input.kind == InputKind::kParameter) parameters_.emplace(input.value, input.name);
     if (input.kind == InputKind::kParameter || input.kind == InputKind::kState) kept_.insert(input.value);
@@ -57,7 +58,7 @@ void ModelParts::classify(size_t i, int32_t differentiate) {
 
 int64_t ModelParts::part_of_scope(std::string_view scope) const {
   if (const auto layer = parse_layer_scope(scope)) return std::upper_bound(ends_.begin(), ends_.end(), layer->layer) - ends_.begin();
-  return scope.starts_with("embedding") ? 0 : parts_ - 1;
+  return scope.starts_with("embedding") || scope.starts_with("position_embedding") ? 0 : parts_ - 1;
 }
 
 }  // namespace mw

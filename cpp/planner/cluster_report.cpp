@@ -183,7 +183,11 @@ ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardw
   }
   if (shape.stages > 1) result.bubble_seconds = bubble_of(spec.pipeline, shape, times);
   result.step_seconds = result.time.seconds + result.bubble_seconds;
-  if (shape.stages > 1) {
+  if (shape.stages > 1 && settings.exact_stages) {
+    const std::vector<Plan> plans = plan_train_stages(spec, backend_of(hardware, spec.mesh));
+    for (StageFacts& stage : result.stages) stage.memory = memory_of(plans[static_cast<size_t>(stage.first)]);
+    result.step = report_step(spec, plans);
+  } else if (shape.stages > 1) {
     result.step.num_parameters = num_elements(model_parameters(spec.config, spec.dtype));
     result.step.model_flops = training_flops(spec.config, static_cast<double>(spec.batch), static_cast<double>(spec.seq));
     result.step.executed_flops = executed;

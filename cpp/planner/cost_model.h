@@ -20,6 +20,7 @@ struct EstimateSettings {
   // Whether a token crosses a level of the network once for all experts behind it (DeepSeek-V3 2024, section 3.2.2) and not, as this
   // library sends rows, once for each.
   bool tokens_cross_once = false;
+  bool exact_stages = true;  // memory and traffic of a pipeline's stages from their own Plans; else from those of their layers alone
 };
 
 // How a router chooses: what tokens_cross_once needs to know.

@@ -12,7 +12,6 @@
 #include "planner/step_time.h"
 
 namespace mw {
-namespace {
 
 StepMemory memory_of(const Plan& plan) {
   StepMemory memory;
@@ -39,6 +38,8 @@ StepMemory memory_of(const Plan& plan) {
   memory.host = plan.host_peak_bytes();
   return memory;
 }
+
+namespace {
 
 // "layers.3.mlp.gate/dot#17" -> "layers.*.mlp.gate"
 std::string scope_of_carried(const std::string& name) { return scope_of_any_layer(name.substr(0, name.find('/'))); }

@@ -64,6 +64,8 @@ struct StepReport {
   std::vector<PlannedCollective> collectives;
 };
 
+StepMemory memory_of(const Plan& plan);
+
 // Memory, activations and traffic are those of a rank of the stage that needs most memory.
 StepReport report_step(const TrainPlanSpec& spec, std::span<const Plan> stages);
 // What a rank with this Plan sends, mail to other stages as "send" over the axis `stage`; and the same sums of its last run as it counted

@@ -80,7 +80,8 @@ EstimateSettings estimate_settings(const py::dict& fields) {
   return {.overlap = py::cast<bool>(fields["overlap"]),
           .dot_dtype = py::cast<std::string>(fields["dot_dtype"]),
           .expert_imbalance = py::cast<double>(fields["expert_imbalance"]),
-          .tokens_cross_once = py::cast<bool>(fields["tokens_cross_once"])};
+          .tokens_cross_once = py::cast<bool>(fields["tokens_cross_once"]),
+          .exact_stages = py::cast<bool>(fields["exact_stages"])};
 }
 
 py::dict piece_memory_dict(const PieceMemory& memory) {

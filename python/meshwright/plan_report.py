@@ -121,7 +121,7 @@ class PlanReport:
             facts = spec.report_on(
                 hardware,
                 {
-                    **{name: settings[name] for name in ("overlap", "expert_imbalance", "tokens_cross_once")},
+                    **{name: settings[name] for name in ("overlap", "expert_imbalance", "tokens_cross_once", "exact_stages")},
                     "dot_dtype": settings["dot_dtype"] or "",
                 },
             )

@@ -164,9 +164,10 @@ class Judge:
         many = few + self.period
         try:
             if each <= few + many:  # no dearer than the two
-                return judged(q.with_mesh(mesh, microbatches, remat, **more))
+                return judged(q.with_mesh(mesh, microbatches, remat, exact_stages=stages == 1, **more), exact=stages == 1)
             small, large = (
-                q.with_mesh(mesh, microbatches, remat, model={**q.fields, "num_layers": n * stages}, **more) for n in (few, many)
+                q.with_mesh(mesh, microbatches, remat, model={**q.fields, "num_layers": n * stages}, exact_stages=False, **more)
+                for n in (few, many)
             )
         except UserError:
             return None
@@ -233,7 +234,7 @@ def _bytes_of_stages(report: PlanReport) -> list[float]:
     return [ahead + rows[0], ahead + max(rows[1:-1], default=0), ahead + rows[-1]]
 
 
-def judged(report: PlanReport) -> Judged:
+def judged(report: PlanReport, exact: bool = True) -> Judged:
     s = report.settings
     return Judged(
         s["mesh"],
@@ -243,7 +244,7 @@ def judged(report: PlanReport) -> Judged:
         report.available_bytes,
         report.step_seconds or 0.0,
         report.mfu or 0.0,
-        exact=True,
+        exact=exact,
     )
 
 

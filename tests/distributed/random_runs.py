@@ -46,6 +46,8 @@ class Run:
     packed: bool
     seed: int
     context_attention: str | None = None
+    pipeline: str = "1f1b"
+    interleave: int = 1
 
     def model(self) -> mw.Model:
         return mw.Model(self.base, **self.sizes, seed=self.seed, dtype="float32")
@@ -56,7 +58,13 @@ class Run:
 
     def placement(self) -> dict[str, Any]:
         return dict(
-            mesh=self.mesh, rules=self.rules, remat=self.remat, microbatches=self.microbatches, context_attention=self.context_attention
+            mesh=self.mesh,
+            rules=self.rules,
+            remat=self.remat,
+            microbatches=self.microbatches,
+            context_attention=self.context_attention,
+            pipeline=self.pipeline,
+            interleave=self.interleave,
         )
 
     def batch(self, seed: int) -> dict[str, np.ndarray]:
@@ -117,7 +125,7 @@ def draw_run(kind: str, seed: int, ranks: int | None = None) -> Run:
     queries = heads if one_query else heads * left * pick(1, 2)
     head_dim = pick(4, 8)
     mlp = tensor * pick(4, 6, 12)
-    layers = max(2, stages) if stages > 2 else 2 * pick(1, 1, 2) if stages == 2 else pick(2, 2, 3)
+    layers = max(2, stages) + pick(0, 0, 1) if stages > 2 else pick(2, 3, 4) if stages == 2 else pick(2, 2, 3)
     window = pick(3, 5, 7)
     sizes: dict[str, Any] = dict(
         embedding_dim=queries * head_dim if base.startswith("gpt3") else queries * -(-pick(16, 24, 32) // queries),
@@ -152,6 +160,8 @@ def draw_run(kind: str, seed: int, ranks: int | None = None) -> Run:
             sizes["attention_pattern"]["layer_kinds"] = ["sliding", "global"]
             sizes["vision"] = None
     microbatches = stages * pick(1, 2) if stages > 1 else pick(1, 1, 2, 3)
+    interleave = pick(1, 2) if stages > 1 and layers >= 2 * stages else 1
+    pipeline = "interleaved" if interleave > 1 else str(rng.choice(["gpipe", "1f1b", "zero_bubble"]))
     rules = rules_for(mesh)
     seq = tensor * size("context") * 2
     return Run(
@@ -167,6 +177,8 @@ def draw_run(kind: str, seed: int, ranks: int | None = None) -> Run:
         packed=bool(rng.random() < 0.3),
         seed=seed,
         context_attention=str(rng.choice(["gather", "ring"])) if size("context") > 1 else None,
+        pipeline=pipeline,
+        interleave=interleave,
     )
 
 

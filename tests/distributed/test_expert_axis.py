@@ -182,7 +182,7 @@ def test_counted_bytes_are_the_planned_ones(folder, mesh, remat) -> None:
     batch = make_batch(rows=8)
     trainer.step(batch)
     arrays = adapt(batch, VOCAB, trainer._mtp_depths).arrays
-    planned = trainer._step.planned_traffic(arrays)
+    planned = trainer._step.planned_traffic(arrays, 0)
     counted = [trainer._step.counted_traffic(arrays, rank) for rank in range(int(np.prod(list(mesh.values()))))]
     kinds = {row["collective"] for row in planned}
     assert kinds >= {"expert_counts", "expert_dispatch", "expert_return"}

@@ -39,7 +39,7 @@ def test_the_sum_is_that_of_rounded_terms_in_the_order_of_the_ranks() -> None:
 
 def bytes_of(trainer: mw.Trainer, rank: int | None = None) -> dict[str, float]:
     fields = adapt(batch(0), DENSE["vocab_size"]).arrays
-    rows = trainer._step.planned_traffic(fields) if rank is None else trainer._step.counted_traffic(fields, rank)
+    rows = trainer._step.planned_traffic(fields, 0) if rank is None else trainer._step.counted_traffic(fields, rank)
     found: dict[str, float] = {}
     for row in rows:
         kind = "reductions" if row["collective"] in REDUCTIONS else "others"

@@ -29,6 +29,8 @@ MESHES: list[tuple[dict[str, int], str | None]] = [
     ({"data": 2, "context": 2}, None),
     ({"context": 2, "tensor": 4}, None),
     ({"context": 4}, None),  # as a ring
+    ({"stage": 2, "fsdp": 2}, None),
+    ({"data": 2, "stage": 2, "tensor": 2}, "3d"),
 ]
 NAMES = ["-".join(f"{axis}{size}" for axis, size in mesh.items()) + (f"-{rules}" if rules else "") for mesh, rules in MESHES]
 
@@ -52,11 +54,16 @@ def test_counted_bytes_and_memory_are_the_planned_ones(mesh, rules, dtype, remat
     metrics = trainer.step(batch)
     planned = mw.plan(CONFIG, batch=8, seq=16, **settings)
     assert planned.peak_bytes == metrics.peak_bytes
-    for rank in range(planned.num_ranks):
-        assert trainer._step.bytes_in_use(rank) == planned.peak_bytes
-        assert trainer._step.host_bytes_in_use(rank) == planned.host_bytes
-        assert (planned.host_bytes > 0) == remat.endswith("offloaded")
-        counted = trainer._step.counted_traffic(adapt(batch, CONFIG["vocab_size"]).arrays, rank)
-        assert counted == [
-            {**row, "bytes": pytest.approx(row["bytes"]), "most_bytes": pytest.approx(row["most_bytes"])} for row in planned.traffic
-        ]
+    assert (planned.host_bytes > 0) == remat.endswith("offloaded")
+    fields = adapt(batch, CONFIG["vocab_size"]).arrays
+    held = [trainer._step.peak_bytes(fields, rank) for rank in range(planned.num_ranks)]
+    assert max(held) == planned.peak_bytes
+    for rank, peak in enumerate(held):
+        assert trainer._step.bytes_in_use(rank) == peak
+        sent = trainer._step.planned_traffic(fields, rank)
+        if peak == planned.peak_bytes:  # stages need different amounts; the plan tells the fullest one's
+            assert trainer._step.host_bytes_in_use(rank) == planned.host_bytes
+            assert sent == planned.traffic
+        counted = trainer._step.counted_traffic(fields, rank)
+        assert counted == [{**row, "bytes": pytest.approx(row["bytes"]), "most_bytes": pytest.approx(row["most_bytes"])} for row in sent]
+        assert ("send" in {row["collective"] for row in counted}) == ("stage" in mesh)
