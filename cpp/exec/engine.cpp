@@ -211,6 +211,7 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
                  const RowHook& before_row) {
   const int64_t microbatches = count_microbatches(loaded.stages[0]);
   const bool pipelined = loaded.stages.size() > 1;
+  begin_timelines(loaded);
   for (const Plan& plan : loaded.stages) check_inputs(plan, inputs, microbatches);
   if (world_->is_shared()) check_same_inputs(inputs, scalars);
   for (const int64_t rank : world_->local_ranks()) write_scalars(loaded.plan_of(stage_of(rank)), memory(rank), scalars);
@@ -223,43 +224,76 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
     std::vector<int32_t> staged(static_cast<size_t>(plan.carried_copies), -1);  // the microbatch in each copy of the carried region
     Waiting waiting;
     loaded.ranks[r]->begin_run();
+    Timeline* const timeline = loaded.ranks[r]->timeline;
+    const auto mark = [&](SliceKind kind) {
+      if (timeline) timeline->mark(kind, -1, kind == SliceKind::kAgree ? Timeline::kShort : 0);
+    };
+    mark(SliceKind::kBegin);
     // Whether all rows of experts had room: everyone gets the same answer.
     const auto all_had_room = [&] {
       if (loaded.expert_rows.bound == 0) return true;
       const SeenLoad load = largest_load(comm, loaded.ranks[r]->expert_load());
       if (r == 0) seen = load;
+      mark(SliceKind::kAgree);
       return load.too_many == 0;
     };
+    const auto share_results = [&] {
+      if (!pipelined) return;
+      share_over_stages(loaded, comm, waiting.began, waiting.waited);
+      mark(SliceKind::kShare);
+    };
     bool asked = false;
-    for (const RunRow& row : plan.order) {
+    for (int32_t row_number = 0; row_number < std::ssize(plan.order); ++row_number) {
+      const RunRow& row = plan.order[static_cast<size_t>(row_number)];
       const Piece& piece = plan.pieces[static_cast<size_t>(row.piece)];
       if (piece.name == "update") {
         asked = true;
         if (!all_had_room()) return;
-        if (pipelined) share_over_stages(loaded, comm, waiting.began, waiting.waited);
+        share_results();
       }
       if (before_row && (!pipelined || piece.name == "update")) {  // one that says no stops everyone
         float stop = r == 0 && !before_row(row, piece) ? 1.0f : 0.0f;
         comm.all_reduce(everyone(comm), DType::kF32, ReduceKind::kMax, &stop, &stop, 1);
+        mark(SliceKind::kAgree);
         if (stop != 0) return;
       }
+      if (timeline) timeline->row = row_number;
       if (int32_t& there = staged[static_cast<size_t>(row.carried_copy)]; row.microbatch != there && piece.name != "update") {
         stage_inputs(plan, *memory_[r], options_.mesh, comm.rank(), row, microbatches, inputs);
         there = row.microbatch;
+        mark(SliceKind::kInputs);
       }
       if (!piece.receives.empty()) {
         const double before = now();
         loaded.mail.receive(comm, stages, plan, row, *memory_[r]);
         waiting.waited += now() - before;
+        mark(SliceKind::kReceive);
       }
       loaded.ranks[r]->run(row.piece, row.carried_copy, *pools_[r]);
-      loaded.mail.send(comm, stages, plan, row, *memory_[r], loaded.mailed[r]);
+      if (!piece.sends.empty()) {
+        loaded.mail.send(comm, stages, plan, row, *memory_[r], loaded.mailed[r]);
+        mark(SliceKind::kSend);
+      }
+      if (timeline) timeline->row = -1;
     }
     if (asked || !all_had_room()) return;
-    if (pipelined) share_over_stages(loaded, comm, waiting.began, waiting.waited);
+    share_results();
   });
+  for (Timeline& timeline : loaded.timelines) timeline.mark(SliceKind::kEnd);
   loaded.expert_load = static_cast<double>(seen.most);
   if (seen.too_many > 0) throw TooManyExpertRows(loaded.expert_rows, static_cast<double>(seen.too_many));
+}
+
+void Engine::begin_timelines(LoadedPlan& loaded) const {
+  loaded.timelines.resize(recording_ ? loaded.ranks.size() : 0);
+  for (size_t r = 0; r < loaded.ranks.size(); ++r) {
+    cpu::Executor& executor = *loaded.ranks[r];
+    executor.timeline = recording_ ? &loaded.timelines[r] : nullptr;
+    if (!recording_) continue;
+    size_t most = 8;
+    for (const RunRow& row : loaded.plan_of(stage_of(world_->local_ranks()[r])).order) most += 3 * executor.steps(row.piece).size() + 8;
+    executor.timeline->begin(most);
+  }
 }
 
 void Engine::observe(LoadedPlan& loaded, OpObserver observer) {

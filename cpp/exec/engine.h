@@ -21,6 +21,7 @@
 #include "exec/memory.h"
 #include "exec/shards.h"
 #include "exec/stage_mail.h"
+#include "exec/timeline.h"
 #include "ir/plan.h"
 
 namespace mw {
@@ -58,6 +59,7 @@ struct LoadedPlan {
   double expert_load = 0;       // the most rows of experts that a rank had to work on, as a multiple of their mean
   double bubble = 0;            // share of the time before `update` in which ranks waited for other stages, mean of all ranks
   std::vector<SentMail> mailed;  // by each rank of this process to other stages
+  std::vector<Timeline> timelines;  // of each rank of this process; empty unless it was recorded
 
   const Plan& plan_of(int64_t stage) const { return stages[stages.size() == 1 ? 0 : static_cast<size_t>(stage)]; }
 };
@@ -99,6 +101,9 @@ class Engine {
   void run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& inputs, const std::map<std::string, double>& scalars,
            const RowHook& before_row = nullptr);
 
+  // Whether runs leave timelines in their Plan.
+  void record(bool on) { recording_ = on; }
+
   // Called for every op of rank `rank` while it is set; null ends it.
   using OpObserver = std::function<void(int64_t rank, const Program&, const Op&, const cpu::KernelRun&)>;
   void observe(LoadedPlan& loaded, OpObserver observer);
@@ -136,6 +141,7 @@ class Engine {
   int64_t num_stages() const { return options_.mesh.size_of("stage"); }
   int64_t stage_of(int64_t rank) const { return options_.mesh.coordinate(rank, "stage"); }
   Group same_rank_of_stages(int64_t rank) const;
+  void begin_timelines(LoadedPlan& loaded) const;
   // Gives every stage the results that any has; `waited`: for letters, in the seconds since `began`.
   void share_over_stages(LoadedPlan& loaded, Communicator& comm, double began, double waited) const;
   int64_t first_rank() const { return world_->local_ranks()[0]; }
@@ -148,6 +154,7 @@ class Engine {
   std::vector<std::unique_ptr<RankMemory>> memory_;
   std::map<std::string, KeptPlace> kept_;
   std::vector<std::unique_ptr<ThreadPool>> pools_;
+  bool recording_ = false;
 };
 
 }  // namespace mw

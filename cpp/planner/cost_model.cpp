@@ -1,7 +1,6 @@
 #include "planner/cost_model.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cmath>
 
@@ -9,17 +8,6 @@
 
 namespace mw {
 namespace {
-
-constexpr std::array<std::string_view, 3> kWeightProducts{"dot", "grouped_dot", "grouped_dot_weights"};
-constexpr std::array<std::string_view, 6> kOtherProducts{"attention",     "attention_gradient",     "cached_attention",
-                                                         "cross_entropy", "cross_entropy_gradient", "cross_entropy_with_gradients"};
-
-template <size_t N>
-bool is_among(const std::array<std::string_view, N>& names, std::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-std::string peak_name(DType dtype) { return dtype == DType::kBF16 || dtype == DType::kF16 ? "bfloat16" : "float32"; }
 
 // Steps of a collective between `groups` that forward to each other as a tree.
 double steps(int64_t groups) { return static_cast<double>(std::bit_width(static_cast<uint64_t>(groups - 1))); }
@@ -48,12 +36,12 @@ ComputeTime CostModel::compute(const Program& program, const Op& op) const {
   const Cost cost = usual_cost(program, op, rows_);
   const double load = share_of_expert_rows(program, op, rows_) == 1 ? 1 : settings_.expert_imbalance;
   ComputeTime time{.seconds = load * cost.bytes / (hardware_.memory_bandwidth * hardware_.bandwidth_efficiency)};
-  const bool of_weights = is_among(kWeightProducts, op.def->name);
-  if (!of_weights && !is_among(kOtherProducts, op.def->name)) return time;
+  const std::string dtype = product_dtype(program, op);
+  if (dtype.empty()) return time;
+  const bool of_weights = is_product_with_weights(op.def->name);
   time.of_weights = of_weights;
-  const DType dtype = program.type(op.operands[0]).dtype;
-  const bool narrowed = of_weights && dtype == DType::kBF16 && !settings_.dot_dtype.empty();
-  const double rate = hardware_.peak(narrowed ? settings_.dot_dtype : peak_name(dtype)) * hardware_.flops_efficiency;
+  const bool narrowed = of_weights && program.type(op.operands[0]).dtype == DType::kBF16 && !settings_.dot_dtype.empty();
+  const double rate = hardware_.peak(narrowed ? settings_.dot_dtype : dtype) * hardware_.flops_efficiency;
   if (const double seconds = load * cost.flops / rate; seconds > time.seconds) time = {seconds, true, of_weights};
   return time;
 }

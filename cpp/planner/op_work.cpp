@@ -1,7 +1,14 @@
 #include "planner/op_work.h"
 
+#include <algorithm>
+#include <array>
+
 namespace mw {
 namespace {
+
+constexpr std::array<std::string_view, 3> kWeightProducts{"dot", "grouped_dot", "grouped_dot_weights"};
+constexpr std::array<std::string_view, 6> kOtherProducts{"attention",     "attention_gradient",     "cached_attention",
+                                                         "cross_entropy", "cross_entropy_gradient", "cross_entropy_with_gradients"};
 
 bool has_planned_rows(const Type& type, int64_t bound) {
   const int at = type.index_of("expert_rows");
@@ -51,6 +58,14 @@ BytesSent bytes_sent(const Program& program, const Op& op) {
   if (name == "expert_return") return {ring_bytes(name, program.type(op.results[0]).bytes(), ranks), static_cast<double>(given)};
   if (name == "ring_shift") return both(ranks > 1 ? static_cast<double>(given) : 0);
   return both(ring_bytes(name, given, ranks));
+}
+
+bool is_product_with_weights(std::string_view op) { return std::ranges::find(kWeightProducts, op) != kWeightProducts.end(); }
+
+std::string product_dtype(const Program& program, const Op& op) {
+  if (!is_product_with_weights(op.def->name) && std::ranges::find(kOtherProducts, op.def->name) == kOtherProducts.end()) return "";
+  const DType dtype = program.type(op.operands[0]).dtype;
+  return dtype == DType::kBF16 || dtype == DType::kF16 ? "bfloat16" : "float32";
 }
 
 std::string axes_text(const Op& op) {

@@ -25,6 +25,11 @@ struct BytesSent {
 // By one rank.
 BytesSent bytes_sent(const Program& program, const Op& op);
 
+// Matrix products, the fused ones of attention and loss among them: what a chip has units for.
+bool is_product_with_weights(std::string_view op);
+// The dtype whose peak rate bounds them, "float32" or "bfloat16"; "" for other ops.
+std::string product_dtype(const Program& program, const Op& op);
+
 std::string axes_text(const Op& op);  // "fsdp", "data+fsdp"
 int64_t ranks_of(const Op& op);
 

@@ -151,12 +151,15 @@ StepResult TrainStep::run(const ModelInputs& batch, double loss_scale, double lr
                                               {"correction1", 1.0 - std::pow(options_.optimizer.beta1, t)},
                                               {"correction2", 1.0 - std::pow(options_.optimizer.beta2, t)}};
   StepResult result;
+  session_.engine().record(recording_ != nullptr);
   LoadedPlan& step = session_.run_plan(key(batch), maker(batch), batch, scalars, [&](const RunRow&, const Piece& piece) {
     if (piece.name != "update") return true;
     result.loss = session_.engine().scalar(loaded(batch), "loss");
     result.finite = std::isfinite(result.loss);
     return result.finite;
   });
+  session_.engine().record(false);
+  if (recording_) recording_->add(steps_ + 1, step, session_.engine());
   if (!result.finite) return result;
   if (const ExpertRowsPlanned& rows = step.expert_rows; rows.bound > 0) {
     result.more["expert_rows"] = {static_cast<float>(step.expert_load * static_cast<double>(rows.mean))};

@@ -9,6 +9,7 @@
 
 #include "planner/step_report.h"
 #include "session/session.h"
+#include "train/recording.h"
 
 namespace mw {
 
@@ -59,8 +60,8 @@ class TrainStep {
   void read_state(const std::string& name, float* out, int64_t receiver = Engine::kEveryRank) const;  // as Engine::read_kept
   void write_state(const std::string& name, const float* in);
 
-  // Watches every op of the steps that follow on batches of this shape; null ends it.
-  void observe(const ModelInputs& batch, Engine::OpObserver observer) { session_.engine().observe(loaded(batch), std::move(observer)); }
+  // The steps that follow are written down; null ends it.
+  void record(Recording* recording) { recording_ = recording; }
 
   // What a rank sent in the last step, which was on a batch of this shape; and what its Plan says of any step.
   std::vector<AxisTraffic> counted_traffic(const ModelInputs& batch, int64_t rank);
@@ -82,6 +83,7 @@ class TrainStep {
   Session& session_;
   TrainOptions options_;
   int64_t steps_ = 0;
+  Recording* recording_ = nullptr;
 };
 
 }  // namespace mw

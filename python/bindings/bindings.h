@@ -7,6 +7,7 @@ namespace py = pybind11;
 
 void bind_base(py::module_& module);
 void bind_ops(py::module_& module);
+void bind_recording(py::module_& module);
 void bind_model(py::module_& module);
 void bind_checkpoint(py::module_& module);
 void bind_weights(py::module_& module);

@@ -55,11 +55,14 @@ py::object openblas_timing(int64_t m, int64_t n, int64_t k, int threads) {
 void bind_machine(py::module_& m) {
   m.def("machine_facts", &machine_facts);
   m.def("measure_peak_flops", &peak_flops);
-  m.def("measure_read_bandwidth", [](int threads) {
-    const py::gil_scoped_release unlocked;
-    ThreadPool pool(threads);
-    return measure_read_bandwidth(pool);
-  });
+  m.def(
+      "measure_read_bandwidth",
+      [](int threads, int64_t bytes) {
+        const py::gil_scoped_release unlocked;
+        ThreadPool pool(threads);
+        return measure_read_bandwidth(pool, bytes);
+      },
+      py::arg("threads"), py::arg("bytes") = int64_t{512} << 20);
   m.def("time_op", &op_timing, py::arg("program"), py::arg("op"), py::arg("threads"), py::arg("int_below"));
   m.def("time_openblas", &openblas_timing);
   m.def("kernels_in_use", [](const TrainPlanSpec& spec) {

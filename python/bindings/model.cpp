@@ -26,7 +26,6 @@
 #include "planner/step_report.h"
 #include "settings.h"
 #include "train/checkpointing.h"
-#include "train/profile.h"
 #include "train/train_step.h"
 
 namespace mw {
@@ -345,19 +344,10 @@ void bind_training(py::module_& m) {
            [](TrainStep& t, const py::dict& fields, int64_t rank) { return traffic_list(t.counted_traffic(model_inputs(fields), rank)); })
       .def("transfer_seconds",
            [](TrainStep& t, const py::dict& fields, int64_t rank) { return t.transfer_seconds(model_inputs(fields), rank); })
-      .def("profile",
-           [](TrainStep& t, const py::dict& fields, double loss_scale, double lr, int steps) {
-             const ModelInputs inputs = model_inputs(fields);
-             std::vector<ProfileRow> rows;
-             {
-               const py::gil_scoped_release unlocked;
-               rows = profile_step(t, inputs, loss_scale, lr, steps);
-             }
-             py::list list;
-             for (const ProfileRow& row : rows)
-               list.append(py::make_tuple(row.piece, row.op, row.scope, row.calls, row.seconds, row.flops));
-             return list;
-           })
+      // A Recording of the steps that follow; None ends it.
+      .def(
+          "record", [](TrainStep& t, std::optional<Recording*> recording) { t.record(recording.value_or(nullptr)); },
+          py::arg("recording"), py::keep_alive<1, 2>())
       .def("explain", [](const TrainStep& t, int64_t batch, int64_t seq, const std::string& after) {
         return explain_train_step(t.spec(batch, seq), t.environment(), after);
       });

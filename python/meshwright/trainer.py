@@ -22,6 +22,8 @@ from meshwright.mesh import Mesh, core_rules, mesh_axes, most_in_flight
 from meshwright.mesh_choice import choose_mesh
 from meshwright.model import Model
 from meshwright.optimizers import SGD, AdamW, core_fields, one_count, optimizer_from_dict
+from meshwright.profiler import Profiler
+from meshwright.profiling import Profile
 from meshwright.ranks import Ranks
 from meshwright.run_log import Metrics, RunRecorder
 from meshwright.schedules import Constant, Schedule, schedule_from_dict
@@ -64,6 +66,8 @@ class Trainer:
     output: folder of checkpoints, metrics.jsonl, TensorBoard events and loss.png; a run that stands there is resumed from its newest
         whole checkpoint.
     callbacks: called as `callback(trainer, step, metrics)` after every step.
+    profile: records so many steps on all ranks, from the second on (in a run that is too short for that, from the first);
+        `trainer.profiled` is their Profile when they are done, and `output` gets it as profile.txt, profile.json and trace.json.
 
     Raises UserError: settings that do not fit, a batch that does not divide, a checkpoint of another run.
     """
@@ -99,6 +103,7 @@ class Trainer:
         eval_data: Iterable[Mapping[str, Any]] | None = None,
         eval_every: int | None = None,
         callbacks: Sequence[Callback] = (),
+        profile: int | None = None,
         reset_optimizer: bool = False,
         threads: int = 0,
         show: bool = True,
@@ -152,7 +157,7 @@ class Trainer:
                 print(chosen, file=sys.stderr)
         else:
             self.mesh = mesh_axes(mesh)
-        self._check_ranks({"remat": remat, **given}, clip)
+        self._check_ranks({"remat": remat, "profile": profile, **given}, clip)
         self._claim = model._claim = object()
         model._session.rehome(self._dtype, self.mesh, core_rules(rules, context_attention), interleave, threads, expert_rows_factor)
         self._step = _core.TrainStep(
@@ -167,6 +172,8 @@ class Trainer:
             most_in_flight=in_flight,
             pipeline=pipeline,
         )
+        self._profiler = None if profile is None else Profiler(profile, self._step, self._ranks, self.output)
+        self.profiled: Profile | None = None
         self.settings = self._settings(clip)
         self._total_steps: int | None = None
         self._saved_total: int | None = None
@@ -237,6 +244,8 @@ class Trainer:
         fields = adapt(batch, self.model.config.vocab_size, self._mtp_depths)
         self.model._check_length(fields.arrays["input_ids"].shape[1])
         lr = self.optimizer.lr * self._lr_multiplier()
+        if self._profiler is not None:
+            self._profiler.begin_step()
         loss, grad_norm, finite, more = self._step.run(fields.arrays, fields.loss_scale, lr)
         if not finite:
             raise FloatingPointError(self._not_finite(fields.arrays, fields.loss_scale, loss))
@@ -247,6 +256,8 @@ class Trainer:
                 f"The weights in memory are spoiled{self._kept()}"
             )
         seconds = time.perf_counter() - start
+        if self._profiler is not None and self._profiler.end_step():
+            self.profiled = self._profiler.profile
         self._tokens += fields.tokens
         if self._peak_bytes is None or "expert_reruns" in more:  # a step that was planned again has more room
             self._peak_bytes = int(self._step.peak_bytes(fields.arrays))
@@ -269,15 +280,22 @@ class Trainer:
             expert_load={name[len(EXPERT_LOAD) :]: tuple(v) for name, v in more.items() if name.startswith(EXPERT_LOAD)},
         )
 
-    def profile(self, batch: Mapping[str, Any], steps: int = 3) -> list[dict[str, Any]]:
-        """Makes `steps` optimizer steps on a batch and tells where their processor time went, the slowest op first: piece, op, scope,
-        calls, seconds (of all threads, per step), gflops_per_second (per processor second)."""
-        fields = adapt(batch, self.model.config.vocab_size, self._mtp_depths)
-        lr = self.optimizer.lr * self._lr_multiplier()
-        self._step.run(fields.arrays, fields.loss_scale, lr)
-        rows = self._step.profile(fields.arrays, fields.loss_scale, lr, steps)
-        names = ("piece", "op", "scope", "calls", "seconds", "gflops_per_second")
-        return [dict(zip(names, (*row[:5], row[5] / max(row[4], 1e-12) / 1e9), strict=True)) for row in rows]
+    def profile(self, batch: Mapping[str, Any], steps: int = 3) -> Profile:
+        """Makes an optimizer step on a batch, then `steps` more of which it tells where their time went.
+
+        Raises:
+            UserError, FloatingPointError: as `step`.
+        """
+        outer, self._profiler = self._profiler, Profiler(steps, self._step, self._ranks)
+        try:
+            for _ in range(steps + 1):
+                self.step(batch)
+            profile = self._profiler.profile
+        finally:
+            self._step.record(None)
+            self._profiler = outer
+        assert profile is not None
+        return profile
 
     def _lr_multiplier(self) -> float:
         if self._total_steps is not None:
@@ -328,6 +346,8 @@ class Trainer:
         self._total_steps = steps
         self._restore_data(data)
         self._ranks.agree({"steps": steps}, "fit: the ranks of this run were given different settings:")
+        if self._profiler is not None:
+            self._profiler.skip_first = steps - self.steps_done > self._profiler.steps_left
         if self._ranks.is_first:
             measured_peaks()  # for MFU; remembered between runs
         metrics: Metrics | None = None
@@ -360,6 +380,8 @@ class Trainer:
             metrics = self.step(next(batches))
             step = self.steps_done
             recorder.step(step, metrics)
+            if self._profiler is not None and (news := self._profiler.news()):
+                recorder.note(news)
             for callback in self.callbacks:
                 callback(self, step, metrics)
             if self.eval_data is not None and self.eval_every and (step % self.eval_every == 0 or step == steps):
@@ -367,6 +389,8 @@ class Trainer:
             if self.save_every and step % self.save_every == 0:
                 self._save_step()
             self._checkpointer.poll()
+        if self._profiler is not None and self._profiler.finish():  # fewer steps than asked for
+            self.profiled = self._profiler.profile
         if metrics is not None:
             self._save_step()
         return metrics

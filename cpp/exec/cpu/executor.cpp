@@ -96,6 +96,7 @@ std::byte* Executor::address(const Placement& placement, int32_t carried_copy) c
 
 void Executor::begin_run() {
   expert_load_ = {};
+  under_way_ = 0;
   for (std::vector<Step>& steps : pieces_) {
     for (Step& step : steps) {
       step.calls = 0;
@@ -116,6 +117,11 @@ void Executor::finish(Step& step, int32_t carried_copy, ThreadPool& pool) {
   step.finish(bind(step, carried_copy, pool), *step.transfer);
   step.transfer = nullptr;
   step.seconds += watch.seconds();
+  --under_way_;
+  if (timeline) {
+    timeline->mark(SliceKind::kFinish, static_cast<int32_t>(step.op));
+    timeline->mark_in_flight(static_cast<int32_t>(step.op), step.started);
+  }
 }
 
 // An observer is shown whole results, so with one a collective ends where it starts.
@@ -128,11 +134,14 @@ void Executor::run(int32_t piece, int32_t carried_copy, ThreadPool& pool) {
       for (const size_t started : step.finishes) finish(steps[started], carried_copy, pool);
     }
     const KernelRun run = bind(step, carried_copy, pool);
+    const bool starts = beside && step.start;
     if (step.collective) {
       const double sent_before = communicator_.bytes_sent();
       const Stopwatch watch;
-      if (beside && step.start) {
+      if (starts) {
+        if (timeline) step.started = timeline->last();
         step.transfer = step.start(run);
+        ++under_way_;
       } else {
         step.kernel.run(run);
       }
@@ -142,7 +151,9 @@ void Executor::run(int32_t piece, int32_t carried_copy, ThreadPool& pool) {
     } else {
       step.kernel.run(run);
     }
+    if (timeline) timeline->mark(starts ? SliceKind::kStart : SliceKind::kOp, static_cast<int32_t>(step.op));
     communicator_.progress();
+    if (timeline && under_way_ > 0) timeline->mark(SliceKind::kProgress, -1, Timeline::kShort);
     if (observer) observer(program, program.ops[step.op], run);
   }
   if (!beside) return;

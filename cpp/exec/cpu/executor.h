@@ -7,6 +7,7 @@
 #include "exec/cpu/expert_exchange_kernels.h"
 #include "exec/cpu/kernel.h"
 #include "exec/memory.h"
+#include "exec/timeline.h"
 #include "ir/plan.h"
 
 namespace mw::cpu {
@@ -37,11 +38,14 @@ class Executor {
     std::function<void(const KernelRun&, Transfer&)> finish{};           // finished in front of a later step or at the end
     std::vector<size_t> finishes{};                                      // steps that are finished in front of this one
     std::unique_ptr<Transfer> transfer{};                                // under way
+    int64_t started = 0;                                                 // when, on the timeline
   };
   const std::vector<Step>& steps(int32_t piece) const { return pieces_.at(static_cast<size_t>(piece)); }
 
   // Called after each op when set (check_finite, capture, profiling); the run then is slower.
   std::function<void(const Program&, const Op&, const KernelRun&)> observer;
+  // Every op is marked on it when set; it must outlive the runs.
+  Timeline* timeline = nullptr;
 
   // Of this rank since begin_run.
   const ExpertLoad& expert_load() const { return expert_load_; }
@@ -55,6 +59,7 @@ class Executor {
   RankMemory& memory_;
   CountedCommunicator communicator_;
   ExpertLoad expert_load_;
+  int64_t under_way_ = 0;         // collectives in flight
   std::vector<std::byte*> kept_;  // by index into plan.kept
   std::vector<std::vector<Step>> pieces_;
   std::vector<std::vector<size_t>> finished_last_;  // by piece: steps in flight to its end

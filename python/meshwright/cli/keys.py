@@ -360,6 +360,16 @@ KEYS = (
     Key("save_every", INTEGER, 500, "steps between checkpoints", _TRAIN, low=1, changes_result=False),
     Key("keep", INTEGER, 3, "newest checkpoints that are kept", _TRAIN, low=1, changes_result=False),
     Key(
+        "profile",
+        INTEGER,
+        None,
+        "steps of which it tells where their time went, from the second on: a table, and files in output (docs/profiling.md)",
+        _TRAIN,
+        low=1,
+        optional=True,
+        changes_result=False,
+    ),
+    Key(
         "eval_every",
         INTEGER,
         200,

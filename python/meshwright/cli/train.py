@@ -51,8 +51,11 @@ def run(config: Config) -> None:
         eval_data=mw.TokenDataset(config["data"], split="validation", **sizes) if evaluate else None,
         eval_every=config["eval_every"],
         reset_optimizer=config["reset_optimizer"],
+        profile=config["profile"],
     )
     trainer.fit(data, steps=config["steps"])
+    if trainer.profiled is not None and speaks():
+        print(trainer.profiled.table())
     if output is not None and speaks():
         print(f'trained; the model is in {output}. Try: meshwright generate {output} prompt="..." temperature=0.8')
 
