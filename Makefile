@@ -13,7 +13,7 @@ SOURCES := CMakeLists.txt pyproject.toml $(shell find cmake cpp python configs -
 CPP_FILES = $(shell find cpp python tests benchmarks -name '*.cpp' -o -name '*.h')
 CMAKE_PYTHON := -DPython_EXECUTABLE=$(BIN)/python
 
-.PHONY: quickstart install test test-fast bench bench-kernels format lint asan fuzz stubs clean
+.PHONY: quickstart install test test-fast bench bench-kernels bench-peers bench-self format lint asan fuzz stubs clean
 
 # Installs, builds, trains a small model on real text and writes text with it.
 quickstart: $(VENV)/installed
@@ -51,9 +51,17 @@ fuzz: $(VENV)/test_requirements
 	PATH=$(BIN):$$PATH cmake --build --preset asan --parallel $(JOBS) --target meshwright_fuzz
 	set -e; for format in safetensors gguf config; do ./build/asan/meshwright_fuzz $$format $(FUZZ_CASES) $(FUZZ_SEED); done
 
-# The C++ benchmarks, then the comparisons with other frameworks.
-bench: bench-kernels $(VENV)/installed
-	set -e; for script in $(wildcard benchmarks/*.py); do echo "--- $$script"; $(BIN)/python $$script; done
+# Everything below, then the other programs of benchmarks/.
+bench: bench-kernels bench-self bench-peers
+	set -e; for script in $(filter-out %/compare.py %/self.py,$(wildcard benchmarks/*.py)); do echo "--- $$script"; $(BIN)/python $$script; done
+
+# A training step beside PyTorch and JAX, which are installed below build/. BENCH="model=base dtype=bfloat16" and the like choose the cases.
+bench-peers: $(VENV)/installed
+	$(BIN)/python benchmarks/compare.py $(BENCH)
+
+# Our shares of the machine's peak against those recorded in benchmarks/results; fails where one got worse.
+bench-self: $(VENV)/installed
+	$(BIN)/python benchmarks/self.py $(BENCH)
 
 bench-kernels: $(VENV)/test_requirements
 	PATH=$(BIN):$$PATH cmake --preset release $(CMAKE_PYTHON)

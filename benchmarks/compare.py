@@ -1,118 +1,92 @@
-"""A training step beside PyTorch eager, as the ratio of interleaved runs.
+"""A training step of ours beside PyTorch, torch.compile and JAX: the same model, weights, batch and dtype, in turns.
 
-    python benchmarks/compare.py model=small dtype=float32 runs=5
+    python benchmarks/compare.py                                        # small, 8x256, both dtypes: about 3 minutes
+    python benchmarks/compare.py model=base batch=8x256,2x1024 dtype=bfloat16 rounds=6 steps=2
+    python benchmarks/compare.py model=moe peers=ours,grouped,jax       # those of benchmarks/peers/contestants
+    python benchmarks/compare.py wait=60                                # before each turn, at most so many seconds for others to be idle
 
-Each run is a process of its own that makes a few steps and reports its fastest and its median one; ours and PyTorch's take turns, with the
-same threads and huge pages for both. PyTorch runs the same Llama (transformers' shapes, written here in plain torch) with fused AdamW.
+Every contestant is a process that takes its turns while the others wait. The run fails where the first losses disagree. Results go to
+benchmarks/results, one set of files for each kind of machine; `results=FOLDER` writes them elsewhere.
 """
 
 from __future__ import annotations
 
-import json
+import datetime
 import os
 import statistics
-import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
+from typing import Any
 
-BATCH, SEQ = 8, 256
-ROOT = Path(__file__).resolve().parent.parent
+from peers.cases import Case, cases_of, save_weights, settings_of, step_flops
+from peers.contestants import DENSE, EXPERTS, PEAK, PEAK_NAME, Contestant
+from peers.install import peers_python
+from peers.report import RESULTS, machine_kind, table, told, write
+from peers.table import disagreements, rows_of, tolerance
+from peers.turns import race
 
-
-def measure(step, steps: int) -> dict[str, float]:
-    for _ in range(2):
-        step()
-    seconds = []
-    for _ in range(steps):
-        start = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - start)
-    return {"median": statistics.median(seconds), "best": min(seconds)}
-
-
-def ours(model: str, dtype: str, threads: int, steps: int) -> dict[str, float]:
-    import meshwright as mw
-    import numpy as np
-
-    net = mw.Model(model, seed=0)
-    trainer = mw.Trainer(net, mw.AdamW(lr=1e-4), dtype=dtype, clip=1.0, show=False, threads=threads)
-    ids = np.random.default_rng(0).integers(0, net.config.vocab_size, (BATCH, SEQ))
-    return measure(lambda: trainer.step({"input_ids": ids}), steps)
+DEFAULTS = {
+    "model": "small",
+    "batch": "8x256",
+    "dtype": "float32,bfloat16",
+    "peers": "all",
+    "rounds": "5",
+    "steps": "2",
+    "wait": "0",
+    "threads": str(min(2, len(os.sched_getaffinity(0)))),
+    "results": str(RESULTS),
+}
 
 
-def pytorch(model: str, dtype: str, threads: int, steps: int) -> dict[str, float]:
-    import torch
-    import transformers
-
-    torch.set_num_threads(threads)
-    fields = json.loads((ROOT / "configs" / "models" / f"{model}.json").read_text())
-    config = transformers.LlamaConfig(
-        vocab_size=fields["vocab_size"],
-        hidden_size=fields["embedding_dim"],
-        intermediate_size=fields["mlp_dim"],
-        num_hidden_layers=fields["num_layers"],
-        num_attention_heads=fields["num_query_heads"],
-        num_key_value_heads=fields["num_kv_heads"],
-        head_dim=fields["head_dim"],
-        max_position_embeddings=max(SEQ, fields["max_position_embeddings"]),
-        tie_word_embeddings=fields["tie_embeddings"],
-    )
-    config._attn_implementation = "sdpa"
-    torch.manual_seed(0)
-    net = transformers.LlamaForCausalLM(config).train()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, fused=True)
-    ids = torch.randint(0, config.vocab_size, (BATCH, SEQ))
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
-            hidden = net.model(input_ids=ids).last_hidden_state
-            logits = net.lm_head(hidden)
-            loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        loss.item()
-
-    return measure(step, steps)
+def contestants_of(model: str, names: str) -> dict[str, Contestant]:
+    known = EXPERTS if model == "moe" else DENSE
+    chosen = list(known) if names == "all" else names.split(",")
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise SystemExit(f"peers={','.join(unknown)}: expected some of {', '.join(known)} with model={model}")
+    return {name: known[name] for name in known if name in chosen}
 
 
-def run_one(peer: str, settings: dict[str, str]) -> dict[str, float]:
-    # OPENBLAS_CORETYPE stays as it is: it must not decide our speed, and torch's own BLAS does not read it.
-    environment = dict(os.environ, THP_MEM_ALLOC_ENABLE="1", GLIBC_TUNABLES="glibc.malloc.hugetlb=1", OMP_NUM_THREADS=settings["threads"])
-    command = [sys.executable, __file__, f"peer={peer}", *(f"{key}={value}" for key, value in settings.items())]
-    result: dict[str, float] = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
-    return result
+def compare(case: Case, contestants: dict[str, Contestant], settings: dict[str, str], python: Path, work: Path) -> dict[str, Any]:
+    """One case as the results hold it. SystemExit where losses disagree."""
+    folder = work / case.model
+    if not folder.is_dir():
+        save_weights(case.model, folder)
+    spec = {"folder": str(folder), "batch": case.batch, "seq": case.seq, "dtype": case.dtype, "threads": int(settings["threads"])}
+    rounds, steps = int(settings["rounds"]), int(settings["steps"])
+    with tempfile.TemporaryDirectory(dir=work) as scratch:  # empty caches: torch.compile starts cold
+        results = race({**contestants, **PEAK}, spec, python, Path(scratch), rounds, steps, float(settings["wait"]))
+    peaks = results.pop(PEAK_NAME).values
+    wrong = disagreements({name: result.values for name, result in results.items()}, tolerance(case))
+    if wrong:
+        raise SystemExit(f"{case}: losses disagree\n" + "\n".join(wrong))
+    rows = rows_of(results, step_flops(folder, case), case.batch * case.seq, peaks)
+    return {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M"),
+        "rounds": rounds,
+        "steps": steps,
+        "peak_flops": max(peaks),
+        "median_peak_flops": statistics.median(peaks),
+        "versions": {name: version for result in results.values() for name, version in result.versions.items()},
+        "rows": {name: {"title": contestants[name].title, **row} for name, row in rows.items()},
+    }
 
 
-def main() -> None:
-    settings = {"model": "small", "dtype": "float32", "runs": "5", "steps": "5", "threads": str(len(os.sched_getaffinity(0)))}
-    for argument in sys.argv[1:]:
-        key, _, value = argument.partition("=")
-        settings[key] = value
-    peer = settings.pop("peer", None)
-    if peer is not None:
-        measured = {"ours": ours, "pytorch": pytorch}[peer](
-            settings["model"], settings["dtype"], int(settings["threads"]), int(settings["steps"])
-        )
-        print(json.dumps(measured))
-        return
-    rows: dict[str, list[dict[str, float]]] = {"ours": [], "pytorch": []}
-    for _ in range(int(settings["runs"])):
-        for name, results in rows.items():
-            results.append(run_one(name, settings))
-    tokens = BATCH * SEQ
-    runs = f"{settings['runs']} interleaved runs of {settings['steps']} steps"
-    print(f"{settings['model']} {settings['dtype']} {BATCH}x{SEQ}, {settings['threads']} threads, {runs}")
-    for name, results in rows.items():
-        median = statistics.median(r["median"] for r in results)
-        print(f"  {name:<8} median {median:.3f} s ({tokens / median:,.0f} tokens/s), best {min(r['best'] for r in results):.3f} s")
-    ratios = sorted(theirs["median"] / own["median"] for own, theirs in zip(rows["ours"], rows["pytorch"], strict=True))
-    best = min(r["best"] for r in rows["pytorch"]) / min(r["best"] for r in rows["ours"])
-    spread = f"median {statistics.median(ratios):.2f} (from {ratios[0]:.2f} to {ratios[-1]:.2f})"
-    print(f"  PyTorch's time over ours, run by run: {spread}; best over best {best:.2f}")
+def main(arguments: list[str]) -> None:
+    settings = settings_of(arguments, DEFAULTS)
+    cases = cases_of(settings)
+    contestants = {case: contestants_of(case.model, settings["peers"]) for case in cases}
+    python = peers_python()
+    kind = machine_kind(int(settings["threads"]))
+    with tempfile.TemporaryDirectory() as work:
+        for case in cases:
+            print(f"{case}, {settings['threads']} threads", flush=True)
+            found = compare(case, contestants[case], settings, python, Path(work))
+            print(f"{table(found)}\n{told(found)}", flush=True)
+            page = write(kind, {str(case): found}, Path(settings["results"]))
+    print(f"written to {page} and beside it")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
