@@ -73,7 +73,7 @@ Tensor moe(Tensor x, const MoeWeights& w, const MoeSettings& settings, std::vect
     const Scope part(b, "router");
     const Tensor logits = router_logits(x, w);
     routing = route(logits, w.selection_bias, settings.route);
-    if (routers) routers->push_back({logits, routing.indices});
+    if (routers) routers->push_back({.logits = logits, .indices = routing.indices});
     if (settings.capacity_factor > 0)
       routing.weights = without_dropped(routing.weights, routing.indices, experts, settings.capacity_factor);
   }

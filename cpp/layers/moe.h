@@ -39,8 +39,9 @@ struct MoeSettings {
 
 // What the balance of experts is measured on (moe_losses.h), of one layer.
 struct RouterOutput {
-  Tensor logits;   // f32[batch, seq, experts]
-  Tensor indices;  // i32[batch, seq, top_k]
+  Tensor logits;        // f32[batch, seq, experts]
+  Tensor indices;       // i32[batch, seq, top_k]
+  std::string layer{};  // "layers.3": in this scope its terms are made, so that a stage of a pipeline makes those of its layers
 };
 
 // x[batch, seq, embed] -> [batch, seq, embed]; appends this layer's choice to `routers`. Scopes: mlp.router, .dispatch, .gate, .up,

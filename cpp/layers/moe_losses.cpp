@@ -18,6 +18,23 @@ Tensor softmax(Tensor logits) {
   return e / reduce_sum(e, {"experts"});
 }
 
+// Ops of one layer's terms.
+class OfLayer {
+ public:
+  explicit OfLayer(const RouterOutput& layer) {
+    if (!layer.layer.empty()) scope_.emplace(*layer.logits.builder, layer.layer);
+  }
+
+ private:
+  std::optional<Scope> scope_;
+};
+
+// f32[experts]: the sum over tokens.
+Tensor score_of_experts(const RouterOutput& layer, Tensor token_weights) {
+  const OfLayer scope(layer);
+  return reduce_sum(softmax(layer.logits) * token_weights, token_dims(token_weights));
+}
+
 // Each choice counts as its token does.
 Tensor choice_weights(const RouterOutput& layer, Tensor token_weights) {
   return broadcast_to(token_weights, layer.indices.type().with_dtype(DType::kF32));
@@ -31,8 +48,7 @@ Tensor at_least_one(Tensor count) { return maximum(count, constant(*count.builde
 Tensor load_balance_loss(const std::vector<RouterOutput>& layers, Tensor token_weights) {
   std::optional<Tensor> choices, scores;
   for (const RouterOutput& layer : layers) {
-    const Tensor load = expert_load(layer, token_weights);
-    const Tensor score = reduce_sum(softmax(layer.logits) * token_weights, token_dims(token_weights));
+    const Tensor load = expert_load(layer, token_weights), score = score_of_experts(layer, token_weights);
     choices = choices ? *choices + load : load;
     scores = scores ? *scores + score : score;
   }
@@ -41,6 +57,7 @@ Tensor load_balance_loss(const std::vector<RouterOutput>& layers, Tensor token_w
 }
 
 Tensor sequence_balance_loss(const RouterOutput& layer, Tensor token_weights, const std::string& score) {
+  const OfLayer scope(layer);
   const Dim batch = token_weights.type().dims[0], experts = layer.logits.type().dims.back();
   const Tensor tokens = reduce_sum(token_weights, {"seq"});  // of each sequence
   Tensor share = softmax(layer.logits);
@@ -57,6 +74,7 @@ Tensor sequence_balance_loss(const RouterOutput& layer, Tensor token_weights, co
 }
 
 Tensor router_z_loss(const RouterOutput& layer, Tensor token_weights) {
+  const OfLayer scope(layer);
   const Tensor top = reduce_max(layer.logits, {"experts"});
   const Tensor z = log(reduce_sum(exp(layer.logits - top), {"experts"})) + top;
   const Tensor tokens = at_least_one(reduce_sum(token_weights, token_dims(token_weights)));
@@ -64,6 +82,7 @@ Tensor router_z_loss(const RouterOutput& layer, Tensor token_weights) {
 }
 
 Tensor expert_load(const RouterOutput& layer, Tensor token_weights) {
+  const OfLayer scope(layer);
   return scatter_rows(choice_weights(layer, token_weights), layer.indices, {"experts", experts_of(layer)}, DType::kF32);
 }
 

@@ -83,8 +83,10 @@ std::vector<std::string> expert_layers(const ModelConfig& config) {
 }
 
 void add_router_terms(Builder& b, const ModelConfig& config, const std::vector<ParameterSpec>& parameters, const LossTerms& terms,
-                      const RouterOutputs& routers, Tensor segment_ids, double share, LossSum& loss) {
+                      RouterOutputs routers, Tensor segment_ids, double share, LossSum& loss) {
   const Scope scope(b, "router_losses");
+  const std::vector<std::string> layers = expert_layers(config);
+  for (size_t i = 0; i < routers.size(); ++i) routers[i].layer = layers.at(i);
   const Tensor counts = cast(binary("ge", segment_ids, constant(b, 0.0, Type{DType::kI32, {}})), DType::kF32);
   if (terms.balance > 0) loss.add("balance_loss", load_balance_loss(routers, counts) * share, terms.balance);
   const auto each_layer = [&](const auto& term) {
@@ -100,8 +102,7 @@ void add_router_terms(Builder& b, const ModelConfig& config, const std::vector<P
   if (terms.router_z > 0)
     loss.add("router_z_loss", each_layer([&](const RouterOutput& r) { return router_z_loss(r, counts); }), terms.router_z);
   if (terms.expert_load) {
-    const std::vector<std::string> layers = expert_layers(config);
-    for (size_t i = 0; i < routers.size(); ++i) b.output("expert_load." + layers.at(i), expert_load(routers[i], counts));
+    for (const RouterOutput& router : routers) b.output("expert_load." + router.layer, expert_load(router, counts));
   }
   if (terms.selection_bias_rate == 0) return;
   size_t layer = 0;

@@ -89,8 +89,8 @@ Program trace_update(const OptimizerConfig& config, const std::vector<TrainedPar
   std::vector<Tensor> gradients, counted;
   for (const TrainedParameter& parameter : parameters) {
     const Type type = parameter.type.with_dtype(DType::kF32);
-    Tensor gradient = over.without_gradient.contains(parameter.name) ? broadcast_to(constant(b, 0.0), type)
-                                                                     : b.state("gradient." + parameter.name, type);
+    Tensor gradient =
+        over.without_gradient.contains(parameter.name) ? broadcast_to(constant(b, 0.0), type) : b.state("gradient." + parameter.name, type);
     if (const auto pair = over.summed.find(parameter.name); pair != over.summed.end())
       gradient = all_reduce(gradient, "sum", {pair->second}, 2);
     gradients.push_back(gradient);

@@ -93,7 +93,8 @@ class StageCutter {
 
   // Whether the first of the two halves of the backward adds up gradients too.
   bool sums_early(int64_t part) const {
-    return std::any_of(of(part).results.begin(), of(part).results.end(), [&](const PartResult& result) { return !can_wait(of(part), result); });
+    return std::any_of(of(part).results.begin(), of(part).results.end(),
+                       [&](const PartResult& result) { return !can_wait(of(part), result); });
   }
 
   // `inputs` and `weights`: which of the two halves of the backward; both: all of it.
@@ -166,7 +167,8 @@ class StageCutter {
         builder.output(crossing_name(program_, id), copier[id], OutputKind::kCarried);
       }
     }
-    return finish(builder, name, weights || sums_early(part) ? variant_name(first, last) : "", inputs ? own.gradients_received : std::set<ValueId>{}, sent);
+    return finish(builder, name, weights || sums_early(part) ? variant_name(first, last) : "",
+                  inputs ? own.gradients_received : std::set<ValueId>{}, sent);
   }
 
   // Parameters that a part's pieces read or train.

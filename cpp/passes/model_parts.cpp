@@ -12,7 +12,7 @@ ModelParts::ModelParts(const Program& program, int64_t parts, std::vector<int64_
   for (const std::string& scope : program.scopes) {
     if (const auto layer = parse_layer_scope(scope)) count = std::max(count, layer->layer + 1);
   }
-  if (parts > count) {
+  if (layers.empty() && parts > count) {
     throw UserError(concat_text("a model of ", count, " layers cannot be cut into ", parts,
                                 " parts (stages times chunks); expected at most ", count));
   }

@@ -15,7 +15,8 @@ namespace mw {
 
 class ModelParts {
  public:
-  // `layers`: of each part, the last one having those that are left too (modules of multi-token prediction); none: as even as they go. UserError where there are fewer layers than parts.
+  // `layers`: of each part, the last one having those that are left too (modules of multi-token prediction); none: as even as they go.
+  // UserError where there are fewer layers than parts.
   ModelParts(const Program& program, int64_t parts, std::vector<int64_t> layers = {});
 
   int64_t count() const { return parts_; }

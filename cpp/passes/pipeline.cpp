@@ -74,8 +74,8 @@ std::vector<Plan> plan_training_stages(Program forward, const std::function<Prog
                                        const std::vector<std::string>& trained, const PlanOptions& options) {
   ExpertRowsPlanned rows;
   const Program training = exchanged(differentiate(std::move(forward), "loss", trained), options, rows);
-  StagePlans plans = cut_into_stages(training, options.pipeline, {num_stages(options), options.chunks, options.microbatches},
-                                     options.layers_of_parts);
+  StagePlans plans =
+      cut_into_stages(training, options.pipeline, {num_stages(options), options.chunks, options.microbatches}, options.layers_of_parts);
   add_updates(plans, [&](int64_t stage) { return update_of(plans, stage); });
   return finish(std::move(plans), options, rows);
 }

@@ -46,8 +46,8 @@ struct StageRow {
   bool operator==(const StageRow&) const = default;
 };
 
-// UserError for sizes below 1, chunks without kInterleaved or kGpipe, kInterleaved with chunks and microbatches that the stages do not divide (naming the
-// nearest).
+// UserError for sizes below 1, chunks without kInterleaved or kGpipe, kInterleaved with chunks and microbatches that the stages do not
+// divide (naming the nearest).
 void check_pipeline(PipelineOrder order, const PipelineShape& shape);
 std::vector<StageRow> stage_order(PipelineOrder order, const PipelineShape& shape, int64_t stage);
 

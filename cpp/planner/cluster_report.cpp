@@ -25,7 +25,7 @@ RouterChoices choices_of(const ModelConfig& config) {
 
 std::vector<Stage> stages_of(const ModelConfig& config, int64_t stages, int64_t chunks) {
   if (stages == 1) return {{.layers = config.num_layers}};
-  const std::vector<int64_t> parts = layers_of_parts(config, stages * chunks);
+  const std::vector<int64_t> parts = layers_of_parts(config, stages, chunks);
   std::vector<int64_t> each(static_cast<size_t>(stages), 0);
   for (size_t part = 0; part < parts.size(); ++part) each[part % each.size()] += parts[part];
   std::vector<Stage> kinds;

@@ -11,9 +11,11 @@
 
 namespace mw {
 
-// Layers of each of `parts` runs of layers, as even as they go. Where that leaves some short, the last part has as much less as heads and
-// modules of multi-token prediction take, then the first parts and the last ones have one less. UserError where there are fewer layers.
-std::vector<int64_t> layers_of_parts(const ModelConfig& config, int64_t parts);
+// Layers of each of stages * chunks parts, as even as they go. Where that leaves some short, the last part has as much less as heads and
+// modules of multi-token prediction take, then the first parts and the last ones have one less. Then layers go from the last part to idler
+// stages where it is the busiest. One or two parts more than there are layers leave the last one, then the first one, without any: it has
+// the head, or the embedding, alone. UserError beyond that.
+std::vector<int64_t> layers_of_parts(const ModelConfig& config, int64_t stages, int64_t chunks);
 
 struct Stages {
   std::vector<int64_t> layers;                    // of each part; empty where there is one stage

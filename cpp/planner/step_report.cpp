@@ -148,8 +148,8 @@ StepReport report_step(const TrainPlanSpec& spec, std::span<const Plan> stages) 
     if (plan.peak_bytes() > fullest->peak_bytes()) fullest = &plan;
     const std::vector<int64_t> runs = runs_of_pieces(plan);
     for (size_t i = 0; i < plan.pieces.size(); ++i) {
-      report.executed_flops += flops_of(plan.pieces[i].program, plan.expert_rows) *
-                               static_cast<double>(runs[i] * report.num_ranks / std::ssize(stages));
+      report.executed_flops +=
+          flops_of(plan.pieces[i].program, plan.expert_rows) * static_cast<double>(runs[i] * report.num_ranks / std::ssize(stages));
     }
   }
   report.memory = memory_of(*fullest);

@@ -108,8 +108,8 @@ std::vector<Plan> plan_train_stages(const TrainPlanSpec& spec, const BackendFact
   const Stages dealt = deal_out(spec.config, stages, spec.chunks);
   options.layers_of_parts = dealt.layers;
   return plan_training_stages(
-      std::move(forward), [&](const StagePlans& cut, int64_t stage) { return update_of_stage(spec, trained, dealt.parameters, cut, stage); }, names,
-      options);
+      std::move(forward),
+      [&](const StagePlans& cut, int64_t stage) { return update_of_stage(spec, trained, dealt.parameters, cut, stage); }, names, options);
 }
 
 int64_t peak_bytes(const std::vector<Plan>& stages) {

@@ -26,11 +26,11 @@ struct TrainPlanSpec {
   int microbatches = 1;
   double expert_rows_factor = kExpertRowsFactor;
   LossTerms losses;
-  DType reduce_dtype = DType::kF32;  // of gradients that are summed over ranks, as they are sent
-  int64_t most_in_flight = 0;        // bytes of the collectives that run beside compute (passes/schedule.h)
+  DType reduce_dtype = DType::kF32;               // of gradients that are summed over ranks, as they are sent
+  int64_t most_in_flight = 0;                     // bytes of the collectives that run beside compute (passes/schedule.h)
   PipelineOrder pipeline = PipelineOrder::k1F1B;  // where the mesh has several stages
   int64_t chunks = 1;                             // runs of layers of each of them
-  int64_t batch = 1;                 // sequences of the whole step
+  int64_t batch = 1;                              // sequences of the whole step
   int64_t seq = 1;
 };
 

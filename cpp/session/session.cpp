@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/xxhash64.h"
+#include "comm/agreement.h"
 #include "exec/finite_check.h"
 #include "layers/attention.h"
 #include "models/initial_weights.h"
@@ -132,8 +133,8 @@ std::vector<Buffer> Session::state_buffers(int64_t stage, const std::string& pre
   for (const ParameterSpec& p : parameters_) {
     if (!is_of_stage(stage, p) || !has_one(p)) continue;
     const Type type = p.type.with_dtype(DType::kF32);
-    buffers.push_back(kept_buffer(prefix + p.name, BufferRole::kOptimizerState, type,
-                                  stored_layout(options_.rules.optimizer, options_.mesh, type)));
+    buffers.push_back(
+        kept_buffer(prefix + p.name, BufferRole::kOptimizerState, type, stored_layout(options_.rules.optimizer, options_.mesh, type)));
   }
   return buffers;
 }
@@ -395,7 +396,9 @@ LoadedPlan& Session::run_forward(const ModelInputs& batch, const std::vector<std
 }
 
 Session::PlanMaker Session::loss_plan(const ModelInputs& batch) const {
-  return [this, size = batch_size(batch)](double factor) { return plan_single_stages(trace_loss(config_, size), "loss", plan_options(factor)); };
+  return [this, size = batch_size(batch)](double factor) {
+    return plan_single_stages(trace_loss(config_, size), "loss", plan_options(factor));
+  };
 }
 
 LoadedPlan& Session::run_loss(const ModelInputs& batch, double loss_scale) {
@@ -422,10 +425,11 @@ LoadedPlan& Session::run_gradients(const ModelInputs& batch, double loss_scale, 
 std::string Session::first_not_finite(const ModelInputs& batch, double loss_scale) {
   run_loss(batch, loss_scale);  // so that rows of experts have the room that they need
   LoadedPlan& loaded = plan("loss " + shape_key(batch), loss_plan(batch));
-  std::string first;
+  const World& world = engine_->world();
+  std::vector<std::string> first(world.local_ranks().size());  // of each rank of this process
   engine_->observe(loaded, [&](int64_t rank, const Program& program, const Op& op, const cpu::KernelRun& run) {
-    if (rank != engine_->world().local_ranks()[0] || !first.empty()) return;
-    first = find_not_finite(program, op, run);
+    std::string& found = first[engine_->place_of(rank)];
+    if (found.empty()) found = find_not_finite(program, op, run);
   });
   try {
     engine_->run(loaded, batch, {{"loss_scale", loss_scale}});
@@ -434,7 +438,20 @@ std::string Session::first_not_finite(const ModelInputs& batch, double loss_scal
     throw;
   }
   engine_->observe(loaded, nullptr);
-  return first;
+  if (world.is_shared()) {
+    Communicator& comm = engine_->world().rank(world.local_ranks()[0]);
+    first = gather_texts(comm, everyone(comm), first[0]);
+  }
+  // Of the first stage that has one: the others only hand it on.
+  std::map<int64_t, std::string> by_stage;
+  for (size_t rank = 0; rank < first.size(); ++rank) {
+    std::string& found = by_stage[options_.mesh.coordinate(static_cast<int64_t>(rank), "stage")];
+    if (found.empty()) found = first[rank];
+  }
+  for (const auto& [stage, found] : by_stage) {
+    if (!found.empty()) return found;
+  }
+  return "";
 }
 
 }  // namespace mw

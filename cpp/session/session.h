@@ -88,9 +88,11 @@ class Session {
   bool is_of_stage(int64_t stage, const ParameterSpec& p) const { return stages_.parameters[static_cast<size_t>(stage)].contains(p.name); }
   int64_t num_stages() const { return std::ssize(stages_.parameters); }
   // FP32 buffers PREFIX + NAME in the optimizer's layout, of the parameters that the stage keeps and `has_one` is true for.
-  std::vector<Buffer> state_buffers(int64_t stage, const std::string& prefix, const std::function<bool(const ParameterSpec&)>& has_one) const;
+  std::vector<Buffer> state_buffers(int64_t stage, const std::string& prefix,
+                                    const std::function<bool(const ParameterSpec&)>& has_one) const;
 
-  // The Plans of the stages made by `make` for this key, made once. `make` is told how much room rows of experts get (PlanOptions::expert_rows_factor).
+  // The Plans of the stages made by `make` for this key, made once. `make` is told how much room rows of experts get
+  // (PlanOptions::expert_rows_factor).
   using PlanMaker = std::function<std::vector<Plan>(double expert_rows_factor)>;
   LoadedPlan& plan(const std::string& key, const PlanMaker& make);
   // Runs it. Where rows of experts have too little room it is made again with more, for good, and the run repeated: nothing is dropped.

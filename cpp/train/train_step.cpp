@@ -17,8 +17,8 @@ void check_memory(const std::vector<Plan>& stages, const TrainPlanSpec& spec, in
   if (available <= 0 || needed <= available) return;
   const int64_t ranks = spec.mesh.size();
   throw UserError(concat_text("a step on ", spec.batch, " x ", spec.seq, " tokens needs ", needed, " bytes",
-                              ranks > 1 ? concat_text(stages.size() > 1 ? " on the fullest of " : " on each of ", ranks, " ranks") : "", ", ", needed - available, " more than the ",
-                              available,
+                              ranks > 1 ? concat_text(stages.size() > 1 ? " on the fullest of " : " on each of ", ranks, " ranks") : "",
+                              ", ", needed - available, " more than the ", available,
                               " there are; expected more recompute (remat=auto takes the least that fits), more microbatches (now ",
                               spec.microbatches, "), a smaller batch or a larger `memory`. `meshwright plan` says what each needs"));
 }
@@ -29,6 +29,7 @@ TrainStep::TrainStep(Session& session, TrainOptions options) : session_(session)
   check_optimizer(options_.optimizer);
   check_loss_terms(options_.losses, session.config());
   if (options_.microbatches < 1) throw UserError("microbatches is " + std::to_string(options_.microbatches) + "; expected at least 1");
+  check_pipeline(options_.pipeline, {session.num_stages(), session.options().chunks, options_.microbatches});
   std::vector<std::vector<Buffer>> states;  // by stage
   for (int64_t stage = 0; stage < session.num_stages(); ++stage) {
     std::vector<Buffer>& own = states.emplace_back();

@@ -20,8 +20,8 @@ struct TrainOptions {
   int64_t memory_bytes = 0;  // that a rank may use; 0: no limit
   bool decay_embeddings = false;
   LossTerms losses;
-  DType reduce_dtype = DType::kF32;  // of gradients that are summed over ranks, as they are sent
-  int64_t most_in_flight = 0;        // bytes of the collectives that run beside compute (passes/schedule.h)
+  DType reduce_dtype = DType::kF32;               // of gradients that are summed over ranks, as they are sent
+  int64_t most_in_flight = 0;                     // bytes of the collectives that run beside compute (passes/schedule.h)
   PipelineOrder pipeline = PipelineOrder::k1F1B;  // where the mesh has several stages
 };
 

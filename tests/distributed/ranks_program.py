@@ -65,6 +65,8 @@ CASES: dict[int, list[dict[str, Any]]] = {
         dict(mesh={"fsdp": 2}, model="mla", overlap=True),
         dict(mesh={"context": 2}),
         dict(mesh={"context": 2}, context_attention="ring"),
+        dict(mesh={"stage": 2}, microbatches=4),
+        dict(mesh={"stage": 2}, microbatches=2, pipeline="zero_bubble", model="experts", dtype="bfloat16"),
     ],
     4: [
         dict(mesh={"data": 2, "fsdp": 2}, dtype="bfloat16"),
@@ -73,6 +75,7 @@ CASES: dict[int, list[dict[str, Any]]] = {
         dict(mesh={"data": 2, "fsdp": 2}, model="windowed"),
         dict(mesh={"fsdp": 2, "expert": 2}, model="experts", expert_rows_factor=1.0),  # too little room: steps are run again
         dict(mesh={"expert": 2, "tensor": 2}, model="mla"),
+        dict(mesh={"stage": 2, "fsdp": 2}, microbatches=2, overlap=True),
     ],
     8: [
         dict(mesh={"data": 2, "fsdp": 2, "tensor": 2}, overlap=True),
@@ -81,6 +84,8 @@ CASES: dict[int, list[dict[str, Any]]] = {
         dict(mesh={"fsdp": 2, "context": 2, "tensor": 2}),
         dict(mesh={"fsdp": 2, "expert": 2, "tensor": 2}, model="experts", dtype="bfloat16"),
         dict(mesh={"data": 2, "fsdp": 2, "expert": 2}, model="mla"),
+        dict(mesh={"stage": 2, "context": 2, "tensor": 2}, microbatches=2, pipeline="gpipe"),
+        dict(mesh={"stage": 2, "expert": 4}, microbatches=2, model="experts"),
     ],
 }
 OPTIMIZERS: dict[str, mw.SGD | mw.AdamW] = {

@@ -113,9 +113,9 @@ def data(tmp_path_factory) -> Path:
     return folder / "tokens"
 
 
-def train_arguments(data: Path, output: Path, *more: str, steps: int = 6, save_every: int = 3) -> list[str]:
+def train_arguments(data: Path, output: Path, *more: str, steps: int = 6, save_every: int = 3, axis: str = "fsdp") -> list[str]:
     sizes = ["model=tiny", f"data={data}", f"output={output}", "seq=32", "batch=4", "log_every=1"]
-    return ["train", *sizes, f"steps={steps}", f"save_every={save_every}", "mesh.fsdp=2", *more]
+    return ["train", *sizes, f"steps={steps}", f"save_every={save_every}", f"mesh.{axis}=2", *more]
 
 
 def meshwright(*arguments: str) -> list[str]:
@@ -208,10 +208,11 @@ def processes_of(launcher: int) -> dict[int, int]:
     return found
 
 
-@pytest.mark.parametrize("started_by", ["ranks", "mpirun"])
-def test_a_killed_rank_stops_the_others_and_the_run_resumes(started_by, data, tmp_path) -> None:
+@pytest.mark.parametrize(("started_by", "axis"), [("ranks", "fsdp"), ("mpirun", "fsdp"), ("ranks", "stage")])
+def test_a_killed_rank_stops_the_others_and_the_run_resumes(started_by, axis, data, tmp_path) -> None:
     steps = 100
-    line = meshwright(*train_arguments(data, tmp_path / "run", steps=steps, save_every=2))
+    more = ["microbatches=2"] if axis == "stage" else []
+    line = meshwright(*train_arguments(data, tmp_path / "run", *more, steps=steps, save_every=2, axis=axis))
     line = [*line, "ranks=2"] if started_by == "ranks" else mpirun(2, *line)
     run = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 120
@@ -233,6 +234,6 @@ def test_a_killed_rank_stops_the_others_and_the_run_resumes(started_by, data, tm
     newest = mw._core.newest_checkpoint(str(tmp_path / "run"))["step"]
     done = finish(line)
     assert f"resumed from step {newest}" in done.stdout + done.stderr
-    finish(meshwright(*train_arguments(data, tmp_path / "whole", steps=steps, save_every=steps)))
+    finish(meshwright(*train_arguments(data, tmp_path / "whole", *more, steps=steps, save_every=steps, axis=axis)))
     name = mw._core.checkpoint_name(steps)
     assert tensor_files(tmp_path / "run" / name) == tensor_files(tmp_path / "whole" / name)

@@ -248,7 +248,7 @@ KEYS = (
         changes_result=False,
     ),
     Key("mesh.data", INTEGER, 1, "ranks that each hold the whole model (DDP)", _PLAN, low=1, changes_result=False),
-    Key("mesh.stage", INTEGER, 1, "stages into which the layers are cut (pipeline parallelism)", ("plan",), low=1, changes_result=False),
+    Key("mesh.stage", INTEGER, 1, "stages to which the layers are dealt out (pipeline parallelism)", _PLAN, low=1, changes_result=False),
     Key(
         "mesh.fsdp",
         INTEGER,
@@ -288,6 +288,16 @@ KEYS = (
         changes_result=False,
     ),
     Key(
+        "pipeline",
+        TEXT,
+        "1f1b",
+        "with mesh.stage: order in which stages work on the microbatches",
+        _PLAN,
+        choices=("gpipe", "1f1b", "interleaved", "zero_bubble"),
+        changes_result=False,
+    ),
+    Key("interleave", INTEGER, 1, "pipeline=interleaved or gpipe: runs of layers of each stage", _PLAN, low=1, changes_result=False),
+    Key(
         "expert_rows_factor",
         NUMBER,
         1.5,
@@ -307,15 +317,6 @@ KEYS = (
     ),
     Key("chips", INTEGER, None, "how many chips there are; none: as many as the mesh has ranks", ("plan",), low=1, optional=True),
     Key("sweep", BOOLEAN, False, "compare all meshes of `chips` ranks; axes that are given keep their sizes", ("plan",)),
-    Key(
-        "pipeline",
-        TEXT,
-        "1f1b",
-        "order in which stages work",
-        ("plan",),
-        choices=("gpipe", "1f1b", "interleaved", "zero_bubble"),
-    ),
-    Key("interleave", INTEGER, 1, "pipeline=interleaved: runs of layers per stage", ("plan",), low=1),
     Key(
         "overlap",
         BOOLEAN,

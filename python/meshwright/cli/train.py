@@ -42,6 +42,8 @@ def run(config: Config) -> None:
         context_attention=config["context_attention"],
         expert_rows_factor=config["expert_rows_factor"],
         reduce_dtype=config["reduce_dtype"],
+        pipeline=config["pipeline"],
+        interleave=config["interleave"],
         overlap=bool(config["overlap"]),
         overlap_bytes=config["overlap_bytes"],
         output=output,

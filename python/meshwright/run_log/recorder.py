@@ -29,6 +29,7 @@ _TRAIN_TAGS = {
     "mfu": "perf/mfu",
     "step_seconds": "perf/step_time_seconds",
     "peak_bytes": "perf/peak_bytes",
+    "bubble": "perf/pipeline_bubble",
 }
 _VALIDATION_TAGS = {"loss": "eval/loss", "perplexity": "eval/perplexity"}
 

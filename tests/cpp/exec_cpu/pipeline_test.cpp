@@ -68,7 +68,7 @@ struct Batch {
 struct Numbers {
   double loss = 0, bubble = 0;
   std::map<std::string, HostArray> gradients;  // summed over the ranks that have a part
-  std::vector<int64_t> mailed;  // bytes
+  std::vector<int64_t> mailed;                 // bytes
 };
 
 // Weights go in and come out through every rank that keeps them.

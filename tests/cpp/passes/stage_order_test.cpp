@@ -104,7 +104,8 @@ TEST(stage_order, microbatches_in_flight) {
 TEST(stage_order, errors) {
   EXPECT_ERROR(UserError, { parse_pipeline_order("1f1"); }, "there is no pipeline order '1f1' (did you mean '1f1b'?); known: gpipe, 1f1b");
   EXPECT_ERROR(
-      UserError, { check_pipeline(PipelineOrder::k1F1B, {2, 2, 4}); }, "2 chunks, which pipeline=interleaved and gpipe take; found pipeline=1f1b");
+      UserError, { check_pipeline(PipelineOrder::k1F1B, {2, 2, 4}); },
+      "2 chunks, which pipeline=interleaved and gpipe take; found pipeline=1f1b");
   EXPECT_ERROR(
       UserError, { check_pipeline(PipelineOrder::kInterleaved, {4, 2, 6}); },
       "groups of as many microbatches as there are stages (4); found 6 microbatches, nearest that work: 4 or 8");

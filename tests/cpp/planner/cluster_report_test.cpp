@@ -70,9 +70,7 @@ TEST(planner, the_bubble_shrinks_with_the_order) {
 
 TEST(planner, stages_hold_the_microbatches_in_flight) {
   const TrainPlanSpec spec = step_of("llama3-8b", 16, 8);
-  const auto held = [&](const Pipeline& pipeline) {
-    return in_stages(spec, pipeline).stages.front().microbatches_in_flight;
-  };
+  const auto held = [&](const Pipeline& pipeline) { return in_stages(spec, pipeline).stages.front().microbatches_in_flight; };
   EXPECT_EQ(held({.stages = 4}), 4.0);
   EXPECT_EQ(held({.stages = 4, .order = PipelineOrder::kGpipe}), 8.0);
   EXPECT_EQ(held({.stages = 4, .order = PipelineOrder::kInterleaved, .interleave = 2}), (2 * 3 + 4 + 1) / 2.0);
@@ -81,11 +79,12 @@ TEST(planner, stages_hold_the_microbatches_in_flight) {
 TEST(planner, pipelines_that_do_not_exist) {
   const TrainPlanSpec spec = step_of("llama3-8b", 2, 2);
   const auto report = [&](const Pipeline& pipeline) { return in_stages(spec, pipeline); };
-  EXPECT_ERROR(UserError, { report({.stages = 4}); }, "a model of 2 layers cannot be cut into 4 parts (stages times chunks); expected at most 2");
-  EXPECT_ERROR(UserError, { report({.stages = 2, .interleave = 2}); }, "2 chunks, which pipeline=interleaved and gpipe take; found pipeline=1f1b");
   EXPECT_ERROR(
-      UserError,
-      { in_stages(step_of("llama3-8b", 4, 3), {.stages = 2, .order = PipelineOrder::kInterleaved, .interleave = 2}); },
+      UserError, { report({.stages = 5}); }, "a model of 2 layers cannot be cut into 5 parts (stages times chunks); expected at most 4");
+  EXPECT_ERROR(
+      UserError, { report({.stages = 2, .interleave = 2}); }, "2 chunks, which pipeline=interleaved and gpipe take; found pipeline=1f1b");
+  EXPECT_ERROR(
+      UserError, { in_stages(step_of("llama3-8b", 4, 3), {.stages = 2, .order = PipelineOrder::kInterleaved, .interleave = 2}); },
       "found 3 microbatches, nearest that work: 2 or 4");
 }
 

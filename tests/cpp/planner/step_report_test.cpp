@@ -16,7 +16,9 @@ TrainPlanSpec tiny_step() {
   return spec;
 }
 
-StepReport report_of(const TrainPlanSpec& spec) { return report_step(spec, plan_train_stages(spec, cpu_backend(kernel_environment(spec.mesh, 2)))); }
+StepReport report_of(const TrainPlanSpec& spec) {
+  return report_step(spec, plan_train_stages(spec, cpu_backend(kernel_environment(spec.mesh, 2))));
+}
 
 TEST(planner, bytes_around_a_ring) {
   EXPECT_EQ(ring_bytes("all_gather", 10, 4), 30.0);
