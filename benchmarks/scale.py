@@ -170,6 +170,7 @@ def predict(run: Run) -> dict[str, Any]:
         "step_seconds": estimate.step_seconds,
         "shares": {name: spent / estimate.step_seconds for name, spent in estimate.seconds.items()},
         "peak_bytes": report.needed_bytes,
+        "chip_bytes": report.available_bytes,
         "fits": report.fits,
         "assumptions": estimate.assumptions,
         "settings": run.settings,

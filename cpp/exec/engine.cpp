@@ -45,17 +45,27 @@ void check_inputs(const Plan& plan, const std::map<std::string, WholeArray>& inp
   }
 }
 
-// This rank's part of the batch fields of one microbatch, into its copy of the carried region.
-void stage_inputs(const Plan& plan, RankMemory& memory, const Mesh& mesh, int64_t rank, const RunRow& row, int64_t microbatches,
-                  const std::map<std::string, WholeArray>& inputs) {
-  for (const Buffer& buffer : plan.carried) {
-    if (buffer.role != BufferRole::kInput) continue;
+// This rank's part of the batch fields that a piece reads, of one microbatch, where they do not lie there yet. `staged`: by buffer, the
+// last microbatch (they come in ascending order).
+bool stage_inputs(const Plan& plan, RankMemory& memory, const Mesh& mesh, int64_t rank, const RunRow& row, int64_t microbatches,
+                  const std::map<std::string, WholeArray>& inputs, std::vector<int32_t>& staged) {
+  bool any = false;
+  const Piece& piece = plan.pieces[static_cast<size_t>(row.piece)];
+  for (const ProgramInput& input : piece.program.inputs) {
+    const Placement& place = piece.places[static_cast<size_t>(input.value)];
+    if (input.kind != InputKind::kInput || place.region != Region::kCarried) continue;
+    const Buffer& buffer = plan.carried[static_cast<size_t>(place.buffer)];
+    int32_t& last = staged[static_cast<size_t>(place.buffer)];
+    if (row.microbatch <= last) continue;
+    last = row.microbatch;
+    any = true;
     std::vector<int64_t> origin(buffer.global_type.dims.size(), 0);
     if (!origin.empty()) origin[0] = row.microbatch * buffer.global_type.dims[0].size;
-    std::byte* to = memory.carried.data() + row.carried_copy * plan.carried_bytes + buffer.offset;
+    std::byte* to = memory.carried.data() + buffer.offset_of(row.microbatch);
     copy_shard(buffer.global_type, buffer.layout, mesh, rank, origin, Block::whole(whole_batch(buffer, microbatches)),
                static_cast<const std::byte*>(inputs.at(buffer.name).data), to);
   }
+  return any;
 }
 
 void write_scalars(const Plan& plan, RankMemory& memory, const std::map<std::string, double>& scalars) {
@@ -221,7 +231,7 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
     const size_t r = place_of(comm.rank());
     const Plan& plan = loaded.plan_of(stage_of(comm.rank()));
     const Group stages = same_rank_of_stages(comm.rank());
-    std::vector<int32_t> staged(static_cast<size_t>(plan.carried_copies), -1);  // the microbatch in each copy of the carried region
+    std::vector<int32_t> staged(plan.carried.size(), -1);
     Waiting waiting;
     loaded.ranks[r]->begin_run();
     Timeline* const timeline = loaded.ranks[r]->timeline;
@@ -258,23 +268,15 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
         if (stop != 0) return;
       }
       if (timeline) timeline->row = row_number;
-      if (int32_t& there = staged[static_cast<size_t>(row.carried_copy)]; row.microbatch != there && piece.name != "update") {
-        stage_inputs(plan, *memory_[r], options_.mesh, comm.rank(), row, microbatches, inputs);
-        there = row.microbatch;
-        mark(SliceKind::kInputs);
-      }
+      if (stage_inputs(plan, *memory_[r], options_.mesh, comm.rank(), row, microbatches, inputs, staged)) mark(SliceKind::kInputs);
       if (!piece.receives.empty()) {
         const double before = now();
         loaded.mail.receive(comm, stages, plan, row, *memory_[r]);
         waiting.waited += now() - before;
         mark(SliceKind::kReceive);
       }
-      loaded.ranks[r]->run(row.piece, row.carried_copy, *pools_[r]);
-      if (!piece.sends.empty()) {
-        loaded.mail.send(comm, stages, plan, row, *memory_[r], loaded.mailed[r]);
-        mark(SliceKind::kSend);
-      }
-      if (timeline) timeline->row = -1;
+      if (timeline) timeline->row = row_number;
+      if (stage_inputs(plan, *memory_[r], options_.mesh, comm.rank(), row, microbatches, inputs, staged)) mark(SliceKind::kInputs);
     }
     if (asked || !all_had_room()) return;
     share_results();

@@ -52,8 +52,8 @@ void RankMemory::reserve(const Plan& plan) {
     arena = Arena(bytes);
   };
   grow(scratch, plan.scratch_bytes);
-  grow(carried, plan.carried_copies * plan.carried_bytes);
-  grow(host, plan.carried_copies * plan.host_bytes);
+  grow(carried, plan.carried_bytes);
+  grow(host, plan.host_bytes);
   grow(results, plan.result_bytes);
 }
 

@@ -15,7 +15,7 @@ std::byte* address_of(const Mail& mail, const Plan& plan, const RunRow& row, Ran
   const Buffer* at = find_buffer(plan.carried, mail.name);
   MW_CHECK(at, "'", mail.name, "' is sent between stages but not carried");
   bytes = at->type.bytes();
-  return memory.carried.data() + row.carried_copy * plan.carried_bytes + at->offset;
+  return memory.carried.data() + at->offset_of(row.microbatch);
 }
 
 }  // namespace

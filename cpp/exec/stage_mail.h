@@ -26,7 +26,7 @@ class StageMail {
   // Plans of all stages: ranks number what is sent alike. InternalError for a letter that the other stage does not expect.
   explicit StageMail(const std::vector<Plan>& stages);
 
-  // Both move the letters of the piece of `row`, in and out of its copy of the carried region. `stages`: this rank among the same ranks
+  // Both move the letters of the piece of `row`, in and out of the copies of its microbatch. `stages`: this rank among the same ranks
   // of all stages. `sent` is added to.
   void receive(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory) const;
   void send(Communicator& comm, const Group& stages, const Plan& plan, const RunRow& row, RankMemory& memory, SentMail& sent) const;

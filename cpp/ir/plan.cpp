@@ -13,7 +13,7 @@ void add(Xxhash64& hash, const std::string& text) {
 void add(Xxhash64& hash, const std::vector<Buffer>& buffers) {
   for (const Buffer& buffer : buffers) {
     add(hash, buffer.name + " " + to_string(buffer.type) + " of " + to_string(buffer.global_type) + " " + to_string(buffer.layout) +
-                  " at " + std::to_string(buffer.offset));
+                  " at " + std::to_string(buffer.offset) + " x " + std::to_string(buffer.copies));
   }
 }
 
@@ -28,7 +28,7 @@ uint64_t plan_hash(const Plan& plan) {
     for (const int32_t finish : piece.finish) add(hash, std::to_string(finish));
   }
   for (const RunRow& row : plan.order) {
-    add(hash, std::to_string(row.piece) + " " + std::to_string(row.microbatch) + " " + std::to_string(row.carried_copy));
+    add(hash, std::to_string(row.piece) + " " + std::to_string(row.microbatch));
   }
   for (const std::vector<Buffer>* buffers : {&plan.kept, &plan.carried, &plan.host, &plan.results}) add(hash, *buffers);
   return hash.digest();

@@ -34,8 +34,12 @@ struct Buffer {
   Type type;         // local: what this rank holds
   Type global_type;  // whole; equal to `type` on one rank
   Layout layout;
-  int64_t offset = 0;  // in the kept region, or in one copy of the carried region
-  int64_t bytes = 0;   // padded
+  int64_t offset = 0;  // in its region
+  int64_t bytes = 0;   // padded; of one copy
+  // Of a carried buffer: as many as microbatches hold it at once. They lie one behind another, and microbatch m has copy m % copies.
+  int32_t copies = 1;
+
+  int64_t offset_of(int64_t microbatch) const { return offset + microbatch % copies * bytes; }
 };
 
 // A carried value on its way between the same ranks of two stages; on both it has this name and this layout.
@@ -66,7 +70,6 @@ struct Piece {
 struct RunRow {
   int32_t piece;
   int32_t microbatch;
-  int32_t carried_copy;  // which copy of the carried region this row works on
 };
 
 // Layout of the kept, carried and input values that pieces share by name; filled by partition.
@@ -91,18 +94,16 @@ struct Plan {
   std::vector<Buffer> results;
   std::vector<Piece> pieces;
   std::vector<RunRow> order;
-  int32_t carried_copies = 1;
   int64_t kept_bytes = 0;
-  int64_t carried_bytes = 0;  // of one copy
-  int64_t host_bytes = 0;     // of one copy
+  int64_t carried_bytes = 0;  // all copies
+  int64_t host_bytes = 0;     // the same
   int64_t scratch_bytes = 0;  // largest of all pieces
   int64_t result_bytes = 0;
   int64_t staging_bytes = 0;  // copies held while a checkpoint is saved
   ExpertRowsPlanned expert_rows;
 
   // Of the device; what is offloaded lies in the host's memory.
-  int64_t peak_bytes() const { return kept_bytes + carried_copies * carried_bytes + scratch_bytes + result_bytes + staging_bytes; }
-  int64_t host_peak_bytes() const { return carried_copies * host_bytes; }
+  int64_t peak_bytes() const { return kept_bytes + carried_bytes + scratch_bytes + result_bytes + staging_bytes; }
 };
 
 // Of the partitioned Programs, their run order and the buffers they share: ranks of one stage that agree on it do the same work. Source

@@ -172,10 +172,10 @@ Plan cut(const Program& training, Program update, int microbatches) {
       variants[key] = static_cast<int32_t>(plan.pieces.size());
       plan.pieces.push_back(cutter.backward(first, last));
     }
-    plan.order.push_back({.piece = 0, .microbatch = m, .carried_copy = 0});
-    plan.order.push_back({.piece = variants[key], .microbatch = m, .carried_copy = 0});
+    plan.order.push_back({.piece = 0, .microbatch = m});
+    plan.order.push_back({.piece = variants[key], .microbatch = m});
   }
-  plan.order.push_back({.piece = static_cast<int32_t>(plan.pieces.size()), .microbatch = 0, .carried_copy = 0});
+  plan.order.push_back({.piece = static_cast<int32_t>(plan.pieces.size()), .microbatch = 0});
   plan.pieces.push_back({.name = "update", .variant = "", .program = std::move(update)});
   return plan;
 }
@@ -184,7 +184,7 @@ Plan cut_single(Program program, const std::string& name) {
   Plan plan;
   plan.pieces.push_back({.name = name, .variant = "", .program = std::move(program)});
   remove_dead_ops(plan.pieces[0].program);
-  plan.order.push_back({.piece = 0, .microbatch = 0, .carried_copy = 0});
+  plan.order.push_back({.piece = 0, .microbatch = 0});
   return plan;
 }
 

@@ -322,32 +322,6 @@ class StageCutter {
   std::vector<OnePart> of_part_;
 };
 
-// A copy of the carried region for each microbatch in flight: the lowest that is free.
-class Copies {
- public:
-  explicit Copies(const std::vector<StageRow>& rows) {
-    for (const StageRow& row : rows) left_[row.microbatch] += ends_backward(row.work);
-  }
-  int32_t of(const StageRow& row) {
-    if (!copy_.contains(row.microbatch)) {
-      int32_t lowest = 0;
-      while (taken_.contains(lowest)) ++lowest;
-      taken_.insert(copy_[row.microbatch] = lowest);
-      count_ = std::max(count_, lowest + 1);
-    }
-    const int32_t copy = copy_[row.microbatch];
-    if (ends_backward(row.work) && --left_[row.microbatch] == 0) taken_.erase(copy);
-    return copy;
-  }
-  int32_t count() const { return count_; }
-
- private:
-  std::map<int64_t, int64_t> left_;
-  std::map<int64_t, int32_t> copy_;
-  std::set<int32_t> taken_;
-  int32_t count_ = 1;
-};
-
 // The Plan of one stage: its pieces as its rows ask for them.
 class StageMaker {
  public:
@@ -355,9 +329,7 @@ class StageMaker {
       : cutter_(cutter), shape_(shape), stage_(stage), forward_name_(std::move(forward_name)) {}
 
   Plan make(const std::vector<StageRow>& rows) {
-    Copies copies(rows);
-    for (const StageRow& row : rows) plan_.order.push_back({piece_of(row), static_cast<int32_t>(row.microbatch), copies.of(row)});
-    plan_.carried_copies = copies.count();
+    for (const StageRow& row : rows) plan_.order.push_back({piece_of(row), static_cast<int32_t>(row.microbatch)});
     return std::move(plan_);
   }
 
@@ -436,7 +408,7 @@ StagePlans cut_single_into_stages(const Program& program, const std::string& nam
 void add_updates(StagePlans& plans, const std::function<Program(int64_t stage)>& trace) {
   for (size_t stage = 0; stage < plans.stages.size(); ++stage) {
     Plan& plan = plans.stages[stage];
-    plan.order.push_back({static_cast<int32_t>(plan.pieces.size()), 0, 0});
+    plan.order.push_back({static_cast<int32_t>(plan.pieces.size()), 0});
     plan.pieces.push_back({.name = "update", .variant = "", .program = trace(static_cast<int64_t>(stage))});
   }
 }

@@ -108,11 +108,11 @@ std::string list_collectives(const Plan& plan, Sources sources) {
 std::string list_memory(const Plan& plan) {
   std::map<std::string, int64_t> kept, carried;
   for (const Buffer& buffer : plan.kept) kept[role_name(buffer.role)] += buffer.bytes;
-  for (const Buffer& buffer : plan.carried) carried[role_name(buffer.role)] += buffer.bytes;
+  for (const Buffer& buffer : plan.carried) carried[role_name(buffer.role)] += buffer.bytes * buffer.copies;
   std::ostringstream out;
   for (const auto& [role, bytes] : kept) out << "kept      " << role << "  " << mib(bytes) << "\n";
-  for (const auto& [role, bytes] : carried) out << "carried   " << role << "  " << mib(bytes * plan.carried_copies) << "\n";
-  if (plan.host_bytes > 0) out << "host      activations  " << mib(plan.host_peak_bytes()) << ", not part of the peak\n";
+  for (const auto& [role, bytes] : carried) out << "carried   " << role << "  " << mib(bytes) << "\n";
+  if (plan.host_bytes > 0) out << "host      activations  " << mib(plan.host_bytes) << ", not part of the peak\n";
   for (const Piece& piece : plan.pieces) out << "scratch   " << piece_title(piece) << "  " << mib(piece.scratch_bytes) << "\n";
   out << "results   " << mib(plan.result_bytes) << "\npeak      " << mib(plan.peak_bytes()) << "\n";
   return out.str();

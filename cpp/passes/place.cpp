@@ -1,6 +1,8 @@
 #include "passes/place.h"
 
 #include <algorithm>
+#include <deque>
+#include <set>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -20,6 +22,46 @@ BufferRole role_of(const std::string& name, InputKind kind) {
   if (kind == InputKind::kCarried) return BufferRole::kActivation;
   if (starts_with(name, "accumulator.") || starts_with(name, "gradient.") || starts_with(name, "metric.")) return BufferRole::kAccumulator;
   return starts_with(name, "cache.") ? BufferRole::kCache : BufferRole::kOptimizerState;
+}
+
+// How many microbatches hold each carried buffer at once: from the first row that reads, writes or sends it to the last one. In all kinds
+// of work microbatches come in ascending order, so that the one that holds it longest is the oldest and m % copies is free for m.
+void count_copies(const Plan& plan, Region region, std::vector<Buffer>& buffers) {
+  std::map<std::pair<std::string, int32_t>, std::set<size_t>> touched;  // buffers, by the name and chunk of a piece: all its variants
+  const auto of_piece = [&](const Piece& piece) -> std::set<size_t>& { return touched[{piece.name, piece.chunk}]; };
+  for (const Piece& piece : plan.pieces) {
+    const auto touch = [&](ValueId id) {
+      const Placement& place = piece.places[static_cast<size_t>(id)];
+      if (place.region == region) of_piece(piece).insert(static_cast<size_t>(place.buffer));
+    };
+    for (const ProgramInput& input : piece.program.inputs) touch(input.value);
+    for (const ProgramOutput& output : piece.program.outputs) touch(output.value);
+  }
+  // By buffer and microbatch: the first and the last row.
+  std::vector<std::map<int32_t, std::pair<size_t, size_t>>> lives(buffers.size());
+  for (size_t r = 0; r < plan.order.size(); ++r) {
+    for (const size_t b : of_piece(plan.pieces[static_cast<size_t>(plan.order[r].piece)]))
+      lives[b].try_emplace(plan.order[r].microbatch, r, r).first->second.second = r;
+  }
+  int64_t offset = 0;
+  for (size_t b = 0; b < buffers.size(); ++b) {
+    Buffer& buffer = buffers[b];
+    std::deque<size_t> ends;
+    std::pair<size_t, size_t> before{0, 0};
+    for (const auto& [microbatch, life] : lives[b]) {
+      MW_CHECK(life.first >= before.first && life.second >= before.second, "microbatches overtake each other with '", buffer.name, "'");
+      before = life;
+      while (!ends.empty() && ends.front() < life.first) ends.pop_front();
+      ends.push_back(life.second);
+      buffer.copies = std::max(buffer.copies, static_cast<int32_t>(ends.size()));
+    }
+    buffer.offset = offset;
+    offset += buffer.bytes * buffer.copies;
+  }
+}
+
+int64_t end_of(const std::vector<Buffer>& buffers) {
+  return buffers.empty() ? 0 : buffers.back().offset + buffers.back().bytes * buffers.back().copies;
 }
 
 class BufferTable {
@@ -267,8 +309,10 @@ Plan place(Plan plan, const BackendFacts& backend) {
     plan.scratch_bytes = std::max(plan.scratch_bytes, piece.scratch_bytes);
   }
   plan.kept_bytes = tables.kept.bytes();
-  plan.carried_bytes = tables.carried.bytes();
-  plan.host_bytes = tables.host.bytes();
+  count_copies(plan, Region::kCarried, plan.carried);
+  count_copies(plan, Region::kHost, plan.host);
+  plan.carried_bytes = end_of(plan.carried);
+  plan.host_bytes = end_of(plan.host);
   plan.result_bytes = tables.results.bytes();
   return plan;
 }

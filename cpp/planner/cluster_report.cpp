@@ -185,7 +185,11 @@ ClusterReport report_on_cluster(const TrainPlanSpec& spec, const Hardware& hardw
   result.step_seconds = result.time.seconds + result.bubble_seconds;
   if (shape.stages > 1 && settings.exact_stages) {
     const std::vector<Plan> plans = plan_train_stages(spec, backend_of(hardware, spec.mesh));
-    for (StageFacts& stage : result.stages) stage.memory = memory_of(plans[static_cast<size_t>(stage.first)]);
+    for (StageFacts& stage : result.stages) {
+      const auto first = plans.begin() + stage.first;
+      stage.memory = memory_of(
+          *std::max_element(first, first + stage.count, [](const Plan& a, const Plan& b) { return a.peak_bytes() < b.peak_bytes(); }));
+    }
     result.step = report_step(spec, plans);
   } else if (shape.stages > 1) {
     result.step.num_parameters = num_elements(model_parameters(spec.config, spec.dtype));

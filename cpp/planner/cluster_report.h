@@ -13,7 +13,7 @@ struct StageFacts {
   int64_t first = 0, count = 1;  // stages first .. first + count - 1
   int64_t layers = 0;
   double microbatches_in_flight = 1;  // at most, of the first of them; one of several runs of layers counts as a share of a microbatch
-  StepMemory memory;                  // of a rank of the first of them
+  StepMemory memory;                  // of a rank of the fullest of them
   double seconds = 0;                 // of a step, without waiting for other stages
 };
 

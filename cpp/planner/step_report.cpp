@@ -31,11 +31,11 @@ StepMemory memory_of(const Plan& plan) {
     }
   }
   for (const Buffer& buffer : plan.carried)
-    (buffer.role == BufferRole::kInput ? memory.batch : memory.activations) += buffer.bytes * plan.carried_copies;
+    (buffer.role == BufferRole::kInput ? memory.batch : memory.activations) += buffer.bytes * buffer.copies;
   memory.scratch = plan.scratch_bytes;
   memory.results = plan.result_bytes;
   memory.staging = plan.staging_bytes;
-  memory.host = plan.host_peak_bytes();
+  memory.host = plan.host_bytes;
   return memory;
 }
 
@@ -47,7 +47,7 @@ std::string scope_of_carried(const std::string& name) { return scope_of_any_laye
 std::vector<ScopeBytes> activations_of(const Plan& plan) {
   std::map<std::string, int64_t> bytes;
   for (const Buffer& buffer : plan.carried) {
-    if (buffer.role != BufferRole::kInput) bytes[scope_of_carried(buffer.name)] += buffer.bytes * plan.carried_copies;
+    if (buffer.role != BufferRole::kInput) bytes[scope_of_carried(buffer.name)] += buffer.bytes * buffer.copies;
   }
   return sorted_by_bytes(bytes);
 }

@@ -13,7 +13,7 @@ namespace {
 // Before the Plan's buffers are made: an allocation that the machine cannot back ends the process when it is written to.
 void check_memory(const std::vector<Plan>& stages, const TrainPlanSpec& spec, int64_t available) {
   int64_t needed = 0;
-  for (const Plan& plan : stages) needed = std::max(needed, plan.peak_bytes() + plan.host_peak_bytes());  // of a CPU, one memory
+  for (const Plan& plan : stages) needed = std::max(needed, plan.peak_bytes() + plan.host_bytes);  // of a CPU, one memory
   if (available <= 0 || needed <= available) return;
   const int64_t ranks = spec.mesh.size();
   throw UserError(concat_text("a step on ", spec.batch, " x ", spec.seq, " tokens needs ", needed, " bytes",

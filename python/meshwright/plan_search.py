@@ -33,7 +33,7 @@ Replan = Callable[..., "PlanReport"]
 
 @dataclass(frozen=True)
 class Judged:
-    """What a step on a mesh takes: read off two small models (`exact` is False), or planned."""
+    """What a step on a mesh takes: estimated (`exact` is False), or planned whole."""
 
     mesh: dict[str, int]
     microbatches: int
@@ -145,7 +145,7 @@ def counts_of_microbatches(question: Question, mesh: Mapping[str, int]) -> list[
 
 
 class Judge:
-    """Time and memory of a step on a mesh, from two models of few layers."""
+    """Time and memory of a step on a mesh: without stages from two models of few layers, with stages from those of each kind of stage."""
 
     def __init__(self, question: Question) -> None:
         self.question = question
@@ -158,23 +158,21 @@ class Judge:
     def judge(self, mesh: dict[str, int], microbatches: int, remat: str, **more: Any) -> Judged | None:
         """None: an axis does not divide what it splits, or the rules have no row for it. more: other arguments of `plan`."""
         q = self.question
-        stages, layers = mesh.get("stage", 1), q.fields["num_layers"]
-        each = math.ceil(layers / stages)
+        layers = q.fields["num_layers"]
         few = self.period * math.ceil((self.first + 1) / self.period)
         many = few + self.period
         try:
-            if each <= few + many:  # no dearer than the two
-                return judged(q.with_mesh(mesh, microbatches, remat, exact_stages=stages == 1, **more), exact=stages == 1)
-            small, large = (
-                q.with_mesh(mesh, microbatches, remat, model={**q.fields, "num_layers": n * stages}, exact_stages=False, **more)
-                for n in (few, many)
-            )
+            if mesh.get("stage", 1) > 1:  # stages of few layers are not dealt out as those of many
+                return judged(q.with_mesh(mesh, microbatches, remat, exact_stages=False, **more), exact=False)
+            if layers <= few + many:  # no dearer than the two
+                return judged(q.with_mesh(mesh, microbatches, remat, **more))
+            small, large = (q.with_mesh(mesh, microbatches, remat, model={**q.fields, "num_layers": n}, **more) for n in (few, many))
         except UserError:
             return None
-        times = (each - few) / self.period
+        times = (layers - few) / self.period
         seconds = small.step_seconds + times * (large.step_seconds - small.step_seconds) if small.step_seconds and large.step_seconds else 0
-        bytes_ = max(a + times * (b - a) for a, b in zip(_bytes_of_stages(small), _bytes_of_stages(large), strict=True))
-        flops = small.model_flops + (layers / stages - few) / self.period * (large.model_flops - small.model_flops)
+        bytes_ = small.needed_bytes + times * (large.needed_bytes - small.needed_bytes)
+        flops = small.model_flops + times * (large.model_flops - small.model_flops)
         peak = small.estimate.peak_flops if small.estimate else 0
         mfu = flops / seconds / q.chips / peak if seconds and peak else 0
         return Judged(mesh, microbatches, remat, int(bytes_), small.available_bytes, seconds, mfu)
@@ -184,22 +182,25 @@ class Judge:
         whose bubble alone is longer than `limit` times the rest of the step are passed over."""
         stages = mesh.get("stage", 1)
         counts = [c for c in counts_of_microbatches(self.question, mesh) if (stages - 1) / c <= limit]
-        smallest: Judged | None = None
-        for remat in self.question.remats:
-            tried = self._with_stages(mesh, remat, counts) if stages > 1 else self._first_that_fits(mesh, remat, counts)
-            if fitting := [one for one in tried if one.fits]:
+        *others, last = self.question.remats
+        most = self._judged(mesh, last, counts)  # the most recompute: where that does not fit, nothing does
+        if not any(one.fits for one in most):
+            return min(most, key=_order, default=None)
+        for remat in others:
+            if fitting := [one for one in self._judged(mesh, remat, counts) if one.fits]:
                 return min(fitting, key=_order)
-            smallest = min([*tried, *([smallest] if smallest else [])], key=_order, default=None)
-        return smallest
+        return min((one for one in most if one.fits), key=_order)
+
+    def _judged(self, mesh: dict[str, int], remat: str, counts: Sequence[int]) -> list[Judged]:
+        if mesh.get("stage", 1) > 1:
+            return [one for count in counts if (one := self.judge(mesh, count, remat))]
+        return self._first_that_fits(mesh, remat, counts)
 
     def all(self, candidates: Sequence[dict[str, int]], limit: float = math.inf) -> list[Judged]:
         """The best of each, those that do not work left out; side by side on all processors."""
         if not candidates:
             return []
         return [one for one in side_by_side(lambda mesh: self.best(mesh, limit), candidates) if one]
-
-    def _with_stages(self, mesh: dict[str, int], remat: str, counts: Sequence[int]) -> list[Judged]:
-        return [one for count in counts if (one := self.judge(mesh, count, remat))]
 
     def _first_that_fits(self, mesh: dict[str, int], remat: str, counts: Sequence[int]) -> list[Judged]:
         """Without stages, the fewest microbatches are the fastest, and more need less memory."""
@@ -223,15 +224,6 @@ def side_by_side(work: Callable[[In], Out], inputs: Sequence[In]) -> list[Out]:
     """`work` of each, in order; the core plans without Python's lock."""
     with ThreadPoolExecutor(machine_facts()["usable_processors"]) as pool:
         return list(pool.map(work, inputs))
-
-
-def _bytes_of_stages(report: PlanReport) -> list[float]:
-    """Of the first stage, the fullest one between, the last one."""
-    ahead = report.needed_bytes - report.peak_bytes
-    rows = [row["peak_bytes"] for row in report.stages]
-    if len(rows) < 2:
-        return [report.needed_bytes]
-    return [ahead + rows[0], ahead + max(rows[1:-1], default=0), ahead + rows[-1]]
 
 
 def judged(report: PlanReport, exact: bool = True) -> Judged:
@@ -300,7 +292,7 @@ class MeshSweep:
     """Meshes of one number of chips, best first; `mw.sweep` returns it.
 
     rows: dicts of mesh, microbatches, remat, step_seconds, mfu, needed_bytes (of a rank), over_bytes (by how much it does not fit), fits,
-        exact (planned with all layers; else from two models of few layers). best: the PlanReport of the first row.
+        exact (planned whole; else estimated). best: the PlanReport of the first row.
     """
 
     def __init__(self, best: PlanReport, rows: Sequence[Judged]) -> None:

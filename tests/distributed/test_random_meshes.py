@@ -35,7 +35,7 @@ def assert_as_planned(run: Run, trainer: mw.Trainer, metrics: mw.Metrics, batch:
         assert report.traffic == planned[held.index(max(held))]
     for rank in ranks:
         assert trainer._step.bytes_in_use(rank) == held[rank]
-        if host_bytes is not None and held[rank] == max(held):
+        if host_bytes is not None and rank == held.index(max(held)):
             assert trainer._step.host_bytes_in_use(rank) == host_bytes
         counted = trainer._step.counted_traffic(fields, rank)
         assert [(row["collective"], row["axes"], row["calls"]) for row in counted] == [

@@ -107,7 +107,10 @@ def test_512_chips_in_seconds():
         (dict(mesh={"fsdp": 4, "tensor": 2}, chips=16, batch=16), r"8 ranks, but chips=16; .* product is 16, such as fsdp=8, or mesh=auto"),
         (dict(mesh={"tensor": 3}, chips=16), r"the mesh has 3 ranks, but chips=16; .* product is 16, or mesh=auto"),
         (dict(mesh={"tensor": 3}, hardware="h100"), "does not divide dim 'seq' of size 64; nearest sizes that work: 63 or 66"),
-        (dict(mesh={"stage": 200}, hardware="h100"), "cannot be cut into 200 parts .*; expected at most 4, with the embedding and the head in parts of their own"),
+        (
+            dict(mesh={"stage": 200}, hardware="h100"),
+            "cannot be cut into 200 parts .*; expected at most 4, with the embedding and the head in parts of their own",
+        ),
         (dict(mesh="best", chips=8), "expected a Mesh, a dict such as .* or 'auto', found 'best'"),
         (dict(mesh="auto", chips=7, batch=8, hardware="h100"), "no mesh of 7 ranks that divides a batch of 8 sequences of 64 tokens"),
         (dict(mesh="auto", chips=8, hardware="h100", remat="fulll"), "did you mean 'full'"),

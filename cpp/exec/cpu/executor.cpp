@@ -74,16 +74,14 @@ Executor::Executor(const Plan& plan, RankMemory& memory, const Mesh& mesh, Commu
   result_pointers_.resize(most_results);
 }
 
-std::byte* Executor::address(const Placement& placement, int32_t carried_copy) const {
+std::byte* Executor::address(const Placement& placement, int64_t microbatch) const {
   switch (placement.region) {
     case Region::kKept:
       return kept_[static_cast<size_t>(placement.buffer)] + placement.offset;
     case Region::kCarried:
-      return memory_.carried.data() + carried_copy * plan_.carried_bytes + plan_.carried[static_cast<size_t>(placement.buffer)].offset +
-             placement.offset;
+      return memory_.carried.data() + plan_.carried[static_cast<size_t>(placement.buffer)].offset_of(microbatch) + placement.offset;
     case Region::kHost:
-      return memory_.host.data() + carried_copy * plan_.host_bytes + plan_.host[static_cast<size_t>(placement.buffer)].offset +
-             placement.offset;
+      return memory_.host.data() + plan_.host[static_cast<size_t>(placement.buffer)].offset_of(microbatch) + placement.offset;
     case Region::kResult:
       return memory_.results.data() + plan_.results[static_cast<size_t>(placement.buffer)].offset + placement.offset;
     case Region::kScratch:
@@ -106,15 +104,15 @@ void Executor::begin_run() {
   }
 }
 
-KernelRun Executor::bind(const Step& step, int32_t carried_copy, ThreadPool& pool) {
-  for (size_t i = 0; i < step.operands.size(); ++i) operand_pointers_[i] = address(step.operands[i], carried_copy);
-  for (size_t i = 0; i < step.results.size(); ++i) result_pointers_[i] = address(step.results[i], carried_copy);
+KernelRun Executor::bind(const Step& step, int64_t microbatch, ThreadPool& pool) {
+  for (size_t i = 0; i < step.operands.size(); ++i) operand_pointers_[i] = address(step.operands[i], microbatch);
+  for (size_t i = 0; i < step.results.size(); ++i) result_pointers_[i] = address(step.results[i], microbatch);
   return {operand_pointers_.data(), result_pointers_.data(), step.workspace < 0 ? nullptr : memory_.scratch.data() + step.workspace, pool};
 }
 
-void Executor::finish(Step& step, int32_t carried_copy, ThreadPool& pool) {
+void Executor::finish(Step& step, int64_t microbatch, ThreadPool& pool) {
   const Stopwatch watch;
-  step.finish(bind(step, carried_copy, pool), *step.transfer);
+  step.finish(bind(step, microbatch, pool), *step.transfer);
   step.transfer = nullptr;
   step.seconds += watch.seconds();
   --under_way_;
@@ -125,15 +123,15 @@ void Executor::finish(Step& step, int32_t carried_copy, ThreadPool& pool) {
 }
 
 // An observer is shown whole results, so with one a collective ends where it starts.
-void Executor::run(int32_t piece, int32_t carried_copy, ThreadPool& pool) {
+void Executor::run(int32_t piece, int64_t microbatch, ThreadPool& pool) {
   const Program& program = plan_.pieces.at(static_cast<size_t>(piece)).program;
   std::vector<Step>& steps = pieces_[static_cast<size_t>(piece)];
   const bool beside = !observer;
   for (Step& step : steps) {
     if (beside) {
-      for (const size_t started : step.finishes) finish(steps[started], carried_copy, pool);
+      for (const size_t started : step.finishes) finish(steps[started], microbatch, pool);
     }
-    const KernelRun run = bind(step, carried_copy, pool);
+    const KernelRun run = bind(step, microbatch, pool);
     const bool starts = beside && step.start;
     if (step.collective) {
       const double sent_before = communicator_.bytes_sent();
@@ -157,7 +155,7 @@ void Executor::run(int32_t piece, int32_t carried_copy, ThreadPool& pool) {
     if (observer) observer(program, program.ops[step.op], run);
   }
   if (!beside) return;
-  for (const size_t started : finished_last_[static_cast<size_t>(piece)]) finish(steps[started], carried_copy, pool);
+  for (const size_t started : finished_last_[static_cast<size_t>(piece)]) finish(steps[started], microbatch, pool);
 }
 
 }  // namespace mw::cpu

@@ -23,7 +23,7 @@ class Executor {
 
   // Counts begin anew.
   void begin_run();
-  void run(int32_t piece, int32_t carried_copy, ThreadPool& pool);
+  void run(int32_t piece, int64_t microbatch, ThreadPool& pool);
 
   struct Step {
     size_t op;  // index in the piece's Program
@@ -51,9 +51,9 @@ class Executor {
   const ExpertLoad& expert_load() const { return expert_load_; }
 
  private:
-  std::byte* address(const Placement& placement, int32_t carried_copy) const;
-  KernelRun bind(const Step& step, int32_t carried_copy, ThreadPool& pool);
-  void finish(Step& step, int32_t carried_copy, ThreadPool& pool);
+  std::byte* address(const Placement& placement, int64_t microbatch) const;
+  KernelRun bind(const Step& step, int64_t microbatch, ThreadPool& pool);
+  void finish(Step& step, int64_t microbatch, ThreadPool& pool);
 
   const Plan& plan_;
   RankMemory& memory_;

@@ -137,7 +137,7 @@ void expect_no_allocations(const Plan& plan, const cpu::KernelEnvironment& envir
     if (step == 2) executor.timeline = &timeline;  // recorded
     timeline.begin(slices);
     EXPECT_EQ(allocations([&] {
-                for (const RunRow& row : plan.order) executor.run(row.piece, row.carried_copy, pool);
+                for (const RunRow& row : plan.order) executor.run(row.piece, row.microbatch, pool);
               }),
               0);
   }

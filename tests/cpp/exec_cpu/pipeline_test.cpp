@@ -216,6 +216,28 @@ TEST(pipeline, bytes_that_stages_send) {
   EXPECT(mailed(PipelineOrder::kInterleaved, 2, 2) == std::vector<int64_t>({3 * stream, 3 * stream}));
 }
 
+// As many copies as microbatches hold a value at once, whatever else of them is still there.
+TEST(pipeline, copies_of_what_is_carried) {
+  const auto most = [&](PipelineOrder order, int64_t chunks, int64_t stage, const std::string& between) {
+    const Engine engine({.mesh = Mesh({{"stage", 4 / chunks}}), .threads = 1});
+    const std::vector<Plan> plans = plans_of(engine, kStep, order, chunks);
+    int32_t copies = 0;
+    for (const Buffer& buffer : plans[static_cast<size_t>(stage)].carried) {
+      if (buffer.name.find(between) != std::string::npos) copies = std::max(copies, buffer.copies);
+    }
+    return copies;
+  };
+  for (int64_t stage = 0; stage < 4; ++stage) {
+    EXPECT_EQ(int64_t{most(PipelineOrder::kGpipe, 1, stage, "")}, int64_t{4});
+    EXPECT_EQ(int64_t{most(PipelineOrder::k1F1B, 1, stage, "")}, 4 - stage);
+  }
+  // Gradients that the second half of a backward reads: of the microbatches that it is behind, not of all in flight.
+  EXPECT_EQ(most(PipelineOrder::kZeroBubble, 1, 0, "layers.0.attention.context"), 4);
+  EXPECT_EQ(most(PipelineOrder::kZeroBubble, 1, 1, "gated_activation_gradient"), 2);
+  // The second run of layers of a stage is done with a microbatch before the first one is.
+  EXPECT(most(PipelineOrder::kInterleaved, 2, 1, "layers.3.") < most(PipelineOrder::kInterleaved, 2, 1, "layers.1."));
+}
+
 // As between processes: ranks 0 and 1 are of a stage that has nothing of the array, 2 and 3 have a half each.
 TEST(pipeline, ranks_of_other_stages_are_given_what_they_do_not_keep) {
   const Type whole{DType::kF32, {{"embed", 6}}}, half{DType::kF32, {{"embed", 3}}};

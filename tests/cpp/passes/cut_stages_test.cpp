@@ -30,14 +30,14 @@ Program training_program(const StepOptions& step) {
 // What the pieces of one Plan leave, microbatch by microbatch.
 struct Stage {
   Arrays states, results;
-  std::vector<Arrays> carried;  // by copy of the carried region
+  std::map<int32_t, Arrays> carried;  // by microbatch
 };
 
-Arrays inputs_of(const Program& program, const Arrays& batch, const Stage& stage, int32_t copy, int64_t microbatch, int64_t microbatches) {
+Arrays inputs_of(const Program& program, const Arrays& batch, const Stage& stage, int32_t microbatch, int64_t microbatches) {
   Arrays inputs;
   for (const ProgramInput& input : program.inputs) {
     if (input.kind == InputKind::kCarried) {
-      inputs[input.name] = stage.carried[static_cast<size_t>(copy)].at(input.name);
+      inputs[input.name] = stage.carried.at(microbatch).at(input.name);
     } else if (input.kind == InputKind::kInput) {
       const HostArray& whole = batch.at(input.name);
       const int64_t rows = whole.type.has("batch") ? whole.type.size_of("batch") / microbatches : 0;
@@ -50,25 +50,23 @@ Arrays inputs_of(const Program& program, const Arrays& batch, const Stage& stage
 }
 
 void run_piece(const Piece& piece, const RunRow& row, const Arrays& batch, Stage& stage, int64_t microbatches) {
-  const Arrays outputs = evaluate_reference(
-      piece.program, inputs_of(piece.program, batch, stage, row.carried_copy, row.microbatch, microbatches), {.round_results = false});
+  const Arrays outputs =
+      evaluate_reference(piece.program, inputs_of(piece.program, batch, stage, row.microbatch, microbatches), {.round_results = false});
   for (const ProgramOutput& output : piece.program.outputs) {
-    Arrays& to = output.kind == OutputKind::kCarried ? stage.carried[static_cast<size_t>(row.carried_copy)]
+    Arrays& to = output.kind == OutputKind::kCarried ? stage.carried[row.microbatch]
                  : output.kind == OutputKind::kState ? stage.states
                                                      : stage.results;
     to[output.name] = outputs.at(output.name);
   }
 }
 
-// All stages as they would run together; mail arrives in the copy of the same microbatch.
+// All stages as they would run together; mail arrives among the carried values of its microbatch.
 std::vector<Stage> run_stages(const StagePlans& plans, PipelineOrder order, const PipelineShape& shape, const StepOptions& step) {
   const Arrays batch = testing::batch_inputs(step);
   std::vector<Stage> stages;
   std::vector<std::vector<StageRow>> rows;
   for (int64_t s = 0; s < shape.stages; ++s) {
-    Stage stage{.states = testing::initial_states(step), .results = {}, .carried = {}};
-    stage.carried.resize(static_cast<size_t>(plans.stages[static_cast<size_t>(s)].carried_copies));
-    stages.push_back(std::move(stage));
+    stages.push_back({.states = testing::initial_states(step), .results = {}, .carried = {}});
     rows.push_back(stage_order(order, shape, s));
   }
   const PlayedPipeline played = play_pipeline(rows, shape, {});
@@ -82,7 +80,7 @@ std::vector<Stage> run_stages(const StagePlans& plans, PipelineOrder order, cons
     const Plan& plan = plans.stages[s];
     const RunRow& row = plan.order[i];
     const Piece& piece = plan.pieces[static_cast<size_t>(row.piece)];
-    Arrays& carried = stages[s].carried[static_cast<size_t>(row.carried_copy)];
+    Arrays& carried = stages[s].carried[row.microbatch];
     for (const Mail& mail : piece.receives) {
       const auto at = on_the_way.find({static_cast<int64_t>(s), mail.name, row.microbatch});
       MW_CHECK(at != on_the_way.end(), mail.name, " has not come");
@@ -106,7 +104,7 @@ void check(const StepOptions& step, PipelineOrder order, const PipelineShape& sh
   const std::vector<Stage> stages = run_stages(plans, order, shape, step);
   // One rank, microbatch by microbatch.
   const Plan whole = cut(training, Builder("update").take(), step.microbatches);
-  Stage alone{.states = testing::initial_states(step), .results = {}, .carried = std::vector<Arrays>(1)};
+  Stage alone{.states = testing::initial_states(step), .results = {}, .carried = {}};
   for (const RunRow& row : whole.order) {
     const Piece& piece = whole.pieces[static_cast<size_t>(row.piece)];
     if (piece.name != "update") run_piece(piece, row, testing::batch_inputs(step), alone, step.microbatches);
@@ -173,7 +171,6 @@ TEST(cut_stages, one_value_goes_each_way) {
       }
     }
     for (const std::string& name : own) EXPECT(parameters.insert(name).second);
-    EXPECT_EQ(int64_t{plans.stages[s].carried_copies}, std::min<int64_t>(2, 4 - static_cast<int64_t>(s)));
   }
   EXPECT_EQ(parameters.size(), model_parameters(testing::tiny_llama(step.model), DType::kF32).size());
 }

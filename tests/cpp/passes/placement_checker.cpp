@@ -134,7 +134,7 @@ int64_t checked_end(const std::vector<Buffer>& buffers) {
   for (const Buffer& buffer : buffers) {
     if (buffer.offset < end || buffer.offset % kPlacementAlignment != 0 || buffer.bytes < buffer.type.bytes())
       throw Failure("buffer '" + buffer.name + "' lies over another one");
-    end = buffer.offset + buffer.bytes;
+    end = buffer.offset + buffer.bytes * buffer.copies;
   }
   return end;
 }
@@ -152,8 +152,7 @@ void check_placement(const Plan& plan) {
     scratch = std::max(scratch, piece.scratch_bytes);
   }
   EXPECT_EQ(plan.scratch_bytes, scratch);
-  EXPECT_EQ(plan.peak_bytes(),
-            plan.kept_bytes + plan.carried_copies * plan.carried_bytes + scratch + plan.result_bytes + plan.staging_bytes);
+  EXPECT_EQ(plan.peak_bytes(), plan.kept_bytes + plan.carried_bytes + scratch + plan.result_bytes + plan.staging_bytes);
 }
 
 }  // namespace mw::testing
