@@ -275,8 +275,12 @@ void Engine::run(LoadedPlan& loaded, const std::map<std::string, WholeArray>& in
         waiting.waited += now() - before;
         mark(SliceKind::kReceive);
       }
-      if (timeline) timeline->row = row_number;
-      if (stage_inputs(plan, *memory_[r], options_.mesh, comm.rank(), row, microbatches, inputs, staged)) mark(SliceKind::kInputs);
+      loaded.ranks[r]->run(row.piece, row.microbatch, *pools_[r]);
+      if (!piece.sends.empty()) {
+        loaded.mail.send(comm, stages, plan, row, *memory_[r], loaded.mailed[r]);
+        mark(SliceKind::kSend);
+      }
+      if (timeline) timeline->row = -1;
     }
     if (asked || !all_had_room()) return;
     share_results();

@@ -56,9 +56,9 @@ struct LoadedPlan {
   std::map<std::string, SharedResult> over_stages;
 
   // Of the last run.
-  double expert_load = 0;        // the most rows of experts that a rank had to work on, as a multiple of their mean
-  double bubble = 0;             // share of the time before `update` in which ranks waited for other stages, mean of all ranks
-  std::vector<SentMail> mailed;  // by each rank of this process to other stages
+  double expert_load = 0;           // the most rows of experts that a rank had to work on, as a multiple of their mean
+  double bubble = 0;                // share of the time before `update` in which ranks waited for other stages, mean of all ranks
+  std::vector<SentMail> mailed;     // by each rank of this process to other stages
   std::vector<Timeline> timelines;  // of each rank of this process; empty unless it was recorded
 
   const Plan& plan_of(int64_t stage) const { return stages[stages.size() == 1 ? 0 : static_cast<size_t>(stage)]; }

@@ -13,8 +13,8 @@ ModelParts::ModelParts(const Program& program, int64_t parts, std::vector<int64_
     if (const auto layer = parse_layer_scope(scope)) count = std::max(count, layer->layer + 1);
   }
   if (layers.empty() && parts > count) {
-    throw UserError(concat_text("a model of ", count, " layers cannot be cut into ", parts,
-                                " parts (stages times chunks); expected at most ", count));
+    throw UserError(
+        concat_text("a model of ", count, " layers cannot be cut into ", parts, " parts (stages times chunks); expected at most ", count));
   }
   for (int64_t part = 0; layers.empty() && part < parts; ++part) ends_.push_back((part + 1) * count / parts);
   for (const int64_t n : layers) ends_.push_back((ends_.empty() ? 0 : ends_.back()) + n);

@@ -129,7 +129,7 @@ void Recording::add(int64_t step, const LoadedPlan& loaded, const Engine& engine
     };
     for (const TimeSlice& slice : loaded.timelines[r].slices()) {
       const bool inside = slice.row >= 0;
-      const RunRow row = inside ? plan.order[static_cast<size_t>(slice.row)] : RunRow{-1, -1, -1};
+      const RunRow row = inside ? plan.order[static_cast<size_t>(slice.row)] : RunRow{-1, -1};
       const bool mail = slice.kind == SliceKind::kReceive || slice.kind == SliceKind::kSend;
       const auto [at, fresh] = of_slice.try_emplace({mail ? -1 - ranks[r] : stage, slice.kind, row.piece, slice.op}, 0);
       if (fresh) at->second = remember(describe(slice, row.piece));

@@ -346,8 +346,8 @@ void bind_training(py::module_& m) {
            [](TrainStep& t, const py::dict& fields, int64_t rank) { return t.transfer_seconds(model_inputs(fields), rank); })
       // A Recording of the steps that follow; None ends it.
       .def(
-          "record", [](TrainStep& t, std::optional<Recording*> recording) { t.record(recording.value_or(nullptr)); },
-          py::arg("recording"), py::keep_alive<1, 2>())
+          "record", [](TrainStep& t, std::optional<Recording*> recording) { t.record(recording.value_or(nullptr)); }, py::arg("recording"),
+          py::keep_alive<1, 2>())
       .def("explain", [](const TrainStep& t, int64_t batch, int64_t seq, const std::string& after) {
         return explain_train_step(t.spec(batch, seq), t.environment(), after);
       });

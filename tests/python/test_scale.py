@@ -19,7 +19,7 @@ def report():
 def test_predictions_are_near_what_was_published(report):
     errors = {row["run"]: row["error"] for row in report["runs"]}
     assert len(errors) == 6 and sum(abs(error) <= 0.2 for error in errors.values()) >= 5, errors
-    # They did run. Ours holds more than the schedules that it stands in for: interleaved by a fifth, zero_bubble in DualPipe's place by more.
+    # They did run. Ours holds more: interleaved by a fifth, zero_bubble in the place of DualPipe by more.
     tight = {"Llama 3 405B, 8,192 H100": 1.2, "DeepSeek V3, 2,048 H800": 1.9}
     for row in report["runs"]:
         assert row["fits"] or row["peak_bytes"] < tight[row["run"]] * row["chip_bytes"], row["run"]
