@@ -162,6 +162,7 @@ std::unique_ptr<LoadedPlan> Engine::load(Plan plan) {
 std::unique_ptr<LoadedPlan> Engine::load(std::vector<Plan> stages) {
   MW_CHECK(std::ssize(stages) == num_stages(), stages.size(), " stages on a mesh that has ", num_stages());
   auto loaded = std::make_unique<LoadedPlan>();
+  loaded->number = ++num_loaded_;
   if (world_->is_shared()) check_same_program(stages[static_cast<size_t>(stage_of(first_rank()))]);
   loaded->stages = std::move(stages);
   loaded->mailed.resize(memory_.size());

@@ -46,6 +46,7 @@ struct LoadedPlan {
   ExpertRowsPlanned expert_rows;                      // of the stage with the largest bound
   std::vector<std::unique_ptr<cpu::Executor>> ranks;  // of this process
   StageMail mail;
+  int64_t number = 0;  // of the Plans that the engine has loaded, from 1
   // Results of pieces before `update`, as the last run left them for every stage: f32 ones are the sum of the stages' own, others are those
   // of the first stage that has them.
   struct SharedResult {
@@ -155,6 +156,7 @@ class Engine {
   std::map<std::string, KeptPlace> kept_;
   std::vector<std::unique_ptr<ThreadPool>> pools_;
   bool recording_ = false;
+  int64_t num_loaded_ = 0;
 };
 
 }  // namespace mw

@@ -1,6 +1,6 @@
 #include "train/recording.h"
 
-#include <tuple>
+#include <algorithm>
 
 #include "base/error.h"
 #include "passes/explain.h"
@@ -71,6 +71,8 @@ RecordedWork work_of_op(const Piece& piece, const cpu::Executor::Step& step, con
                     .types = types_text(program, op),
                     .kernel = step.kernel.choice,
                     .dtype = sends ? "" : product_dtype(program, op)};
+  work.source = program.sources[static_cast<size_t>(op.source)];
+  work.pass = program.passes[static_cast<size_t>(op.pass)];
   if (sends) {
     work.sent = bytes_sent(program, op).usual;
     work.kernel = axes_text(op);
@@ -78,6 +80,29 @@ RecordedWork work_of_op(const Piece& piece, const cpu::Executor::Step& step, con
     const Cost cost = usual_cost(program, op, rows);
     work.flops = cost.flops;
     work.bytes = cost.bytes;
+  }
+  return work;
+}
+
+// What a slice of a rank was spent on; `piece`: of its row, null outside the pieces.
+RecordedWork work_of(const TimeSlice& slice, const Piece* piece, int32_t number, const Plan& plan, const cpu::Executor& rank,
+                     const Group& stages) {
+  const auto [kind, name] = name_of(slice.kind);
+  if (piece && slice.op >= 0) {
+    const std::vector<cpu::Executor::Step>& steps = rank.steps(number);
+    const auto at = std::ranges::lower_bound(steps, static_cast<size_t>(slice.op), {}, &cpu::Executor::Step::op);
+    RecordedWork work = work_of_op(*piece, *at, plan.expert_rows);
+    if (slice.kind != SliceKind::kOp) work.kind = kind;
+    return work;
+  }
+  RecordedWork work{
+      .kind = kind, .piece = piece ? piece_title(*piece) : "", .name = name, .scope = {}, .types = {}, .kernel = {}, .dtype = {}};
+  const bool receives = slice.kind == SliceKind::kReceive;
+  if (!receives && slice.kind != SliceKind::kSend) return work;
+  for (const Mail& mail : receives ? piece->receives : piece->sends) {
+    const int64_t bytes = find_buffer(plan.carried, mail.name)->type.bytes();
+    work.letters.push_back({mail.name, stages.ranks[static_cast<size_t>(mail.stage)], bytes});
+    if (!receives) work.sent += static_cast<double>(bytes);
   }
   return work;
 }
@@ -95,45 +120,26 @@ int64_t Recording::remember(RecordedWork work) {
 void Recording::add(int64_t step, const LoadedPlan& loaded, const Engine& engine) {
   const Mesh& mesh = engine.mesh();
   const std::vector<int64_t>& ranks = engine.world().local_ranks();
-  threads_per_rank_ = engine.threads_per_rank();
   MW_CHECK(loaded.timelines.size() == ranks.size(), "the run was not recorded");
-  std::map<std::tuple<int64_t, SliceKind, int32_t, int32_t>, int64_t> of_slice;  // rank where it has letters, else stage; kind, piece, op
+  threads_per_rank_ = engine.threads_per_rank();
+  if (plan_ != loaded.number) of_slice_.clear();
+  plan_ = loaded.number;
   for (size_t r = 0; r < ranks.size(); ++r) {
     const int64_t stage = mesh.coordinate(ranks[r], "stage");
-    places_[ranks[r]] = place_text(mesh, ranks[r]);
     const Plan& plan = loaded.plan_of(stage);
-    const std::vector<int64_t> same = make_group(mesh, ranks[r], {{"stage", 1, mesh.size_of("stage")}}).ranks;
-    std::vector<std::map<size_t, const cpu::Executor::Step*>> steps(plan.pieces.size());
-    for (size_t p = 0; p < steps.size(); ++p) {
-      for (const cpu::Executor::Step& s : loaded.ranks[r]->steps(static_cast<int32_t>(p))) steps[p].emplace(s.op, &s);
-    }
-    const auto describe = [&](const TimeSlice& slice, int32_t p) {
-      const auto [kind, name] = name_of(slice.kind);
-      if (p < 0) return RecordedWork{.kind = kind, .piece = {}, .name = name, .scope = {}, .types = {}, .kernel = {}, .dtype = {}};
-      const Piece& piece = plan.pieces[static_cast<size_t>(p)];
-      if (slice.op >= 0) {
-        RecordedWork work = work_of_op(piece, *steps[static_cast<size_t>(p)].at(static_cast<size_t>(slice.op)), plan.expert_rows);
-        if (slice.kind != SliceKind::kOp) work.kind = kind;
-        return work;
-      }
-      RecordedWork work{.kind = kind, .piece = piece_title(piece), .name = name, .scope = {}, .types = {}, .kernel = {}, .dtype = {}};
-      const bool receives = slice.kind == SliceKind::kReceive, sends = slice.kind == SliceKind::kSend;
-      if (receives || sends) {
-        for (const Mail& mail : receives ? piece.receives : piece.sends) {
-          const Buffer* buffer = find_buffer(plan.carried, mail.name);
-          work.letters.push_back({mail.name, same[static_cast<size_t>(mail.stage)], buffer->type.bytes()});
-          if (sends) work.sent += static_cast<double>(buffer->type.bytes());
-        }
-      }
-      return work;
-    };
+    const Group stages = make_group(mesh, ranks[r], {{"stage", 1, mesh.size_of("stage")}});
+    places_[ranks[r]] = place_text(mesh, ranks[r]);
     for (const TimeSlice& slice : loaded.timelines[r].slices()) {
       const bool inside = slice.row >= 0;
-      const RunRow row = inside ? plan.order[static_cast<size_t>(slice.row)] : RunRow{-1, -1};
+      const int32_t piece = inside ? plan.order[static_cast<size_t>(slice.row)].piece : -1;
+      const int32_t microbatch = inside ? plan.order[static_cast<size_t>(slice.row)].microbatch : -1;
       const bool mail = slice.kind == SliceKind::kReceive || slice.kind == SliceKind::kSend;
-      const auto [at, fresh] = of_slice.try_emplace({mail ? -1 - ranks[r] : stage, slice.kind, row.piece, slice.op}, 0);
-      if (fresh) at->second = remember(describe(slice, row.piece));
-      slices_.push_back({at->second, ranks[r], step, slice.row, row.microbatch, slice.begin, slice.end});
+      const auto [at, fresh] = of_slice_.try_emplace({mail ? -1 - ranks[r] : stage, slice.kind, piece, slice.op}, 0);
+      if (fresh) {
+        const Piece* program = inside ? &plan.pieces[static_cast<size_t>(piece)] : nullptr;
+        at->second = remember(work_of(slice, program, piece, plan, *loaded.ranks[r], stages));
+      }
+      slices_.push_back({at->second, ranks[r], step, slice.row, microbatch, slice.begin, slice.end});
     }
   }
 }

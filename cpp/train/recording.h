@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "exec/engine.h"
@@ -33,6 +34,7 @@ struct RecordedWork {
     int64_t bytes;
   };
   std::vector<Letter> letters{};  // of mail
+  std::string source{}, pass{};   // where the op was written, and the pass that made it
 };
 
 struct RecordedSlice {
@@ -61,7 +63,9 @@ class Recording {
   std::vector<RecordedSlice> slices_;
   std::map<int64_t, std::string> places_;
   int threads_per_rank_ = 0;
-  std::map<std::string, int64_t> known_;  // by everything that it says
+  std::map<std::string, int64_t> known_;                                          // by everything that it says
+  int64_t plan_ = 0;                                                              // that the next ones are of: its number
+  std::map<std::tuple<int64_t, SliceKind, int32_t, int32_t>, int64_t> of_slice_;  // by stage (mail: by rank), kind, piece, op
 };
 
 }  // namespace mw

@@ -19,7 +19,8 @@ py::list work_list(const Recording& recording) {
     list.append(py::dict(py::arg("kind") = work.kind, py::arg("piece") = work.piece, py::arg("name") = work.name,
                          py::arg("scope") = work.scope, py::arg("types") = work.types, py::arg("kernel") = work.kernel,
                          py::arg("dtype") = work.dtype, py::arg("flops") = work.flops, py::arg("bytes") = work.bytes,
-                         py::arg("sent") = work.sent, py::arg("letters") = letters));
+                         py::arg("sent") = work.sent, py::arg("letters") = letters, py::arg("source") = work.source,
+                         py::arg("pass") = work.pass));
   }
   return list;
 }

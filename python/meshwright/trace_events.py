@@ -23,45 +23,63 @@ GRAIN = 125
 microseconds or in whole nanoseconds, so that neighbours never seem to overlap."""
 
 
+Placed = tuple[list[int], int, int]
+"""A row of `Records.slices`, and where it begins and ends in the trace, in grains."""
+
+
 def trace_events(profile: Profile) -> dict[str, Any]:
     """The whole file as JSON values."""
-    zero = int(profile.records.slices[:, BEGIN].min())
+    slices = profile.records.slices
+    zero = int(slices[:, BEGIN].min())
     events: list[dict[str, Any]] = []
+    letters: list[Placed] = []
     for rank in profile.ranks:
-        events += _of_rank(profile, rank, zero)
+        placed = _placed(profile, slices[slices[:, RANK] == rank].tolist(), zero)
+        events += _of_rank(profile, rank, placed)
+        letters += [row for row in placed if profile.records.work[row[0][WORK]]["letters"]]
     return {
-        "traceEvents": events + _arrows(profile, zero),
+        "traceEvents": events + _arrows(profile, letters),
         "displayTimeUnit": "ms",
         "otherData": {"steps": profile.steps, "peaks of a rank": profile.peaks},
     }
 
 
-def _of_rank(profile: Profile, rank: int, zero: int) -> list[dict[str, Any]]:
+def _placed(profile: Profile, rows: list[list[int]], zero: int) -> list[Placed]:
+    """Each slice is at least a grain long, since readers lose track of the order of empty ones; what follows begins that much later."""
+    placed, last = [], 0
+    for row in rows:
+        begin, end = ((row[column] - zero + GRAIN // 2) // GRAIN for column in (BEGIN, END))
+        if profile.records.work[row[WORK]]["kind"] != "in flight":
+            begin = max(begin, last)
+            last = end = max(end, begin + 1)
+        placed.append((row, begin, max(end, begin + 1)))
+    return placed
+
+
+def _of_rank(profile: Profile, rank: int, placed: list[Placed]) -> list[dict[str, Any]]:
     records = profile.records
-    slices = records.slices[records.slices[:, RANK] == rank].tolist()
-    in_flight = [row for row in slices if records.work[row[WORK]]["kind"] == "in flight"]
-    here = [row for row in slices if records.work[row[WORK]]["kind"] != "in flight"]
+    in_flight = [row for row in placed if records.work[row[0][WORK]]["kind"] == "in flight"]
+    here = [row for row in placed if records.work[row[0][WORK]]["kind"] != "in flight"]
     place = records.places.get(rank, "")
     events = _names(rank, f"rank {rank}" + (f" ({place})" if place else ""), {OPS: "ops"})
-    for step, rows in groupby(here, key=lambda row: row[STEP]):
+    for step, rows in groupby(here, key=lambda row: row[0][STEP]):
         of_step = list(rows)
-        begin, end = of_step[0][BEGIN], of_step[-1][END]
-        events.append(_slice(f"step {step}", "step", rank, OPS, begin - zero, end - zero, {"step": step}))
-        for row_number, of_piece in groupby(of_step, key=lambda row: row[ROW]):
+        events.append(_slice(f"step {step}", "step", rank, OPS, of_step[0][1], of_step[-1][2], {"step": step}))
+        for row_number, of_piece in groupby(of_step, key=lambda row: row[0][ROW]):
             inside = list(of_piece)
             if row_number >= 0:
-                piece, microbatch = records.work[inside[-1][WORK]]["piece"], inside[-1][MICROBATCH]
+                piece, microbatch = records.work[inside[-1][0][WORK]]["piece"], inside[-1][0][MICROBATCH]
                 name = piece if piece == "update" else f"{piece} of microbatch {microbatch}"
-                begin, end = inside[0][BEGIN], inside[-1][END]
-                events.append(_slice(name, "piece", rank, OPS, begin - zero, end - zero, {"piece": piece, "microbatch": microbatch}))
-            events += [_of_work(profile, row, OPS, zero) for row in inside]
+                args = {"piece": piece, "microbatch": microbatch}
+                events.append(_slice(name, "piece", rank, OPS, inside[0][1], inside[-1][2], args))
+            events += [_of_work(profile, row, OPS) for row in inside]
     lanes: list[int] = []  # when each is free again
-    for row in sorted(in_flight, key=lambda row: row[BEGIN]):
-        lane = next((i for i, free in enumerate(lanes) if free <= row[BEGIN]), len(lanes))
+    for row in sorted(in_flight, key=lambda row: row[1]):
+        lane = next((i for i, free in enumerate(lanes) if free <= row[1]), len(lanes))
         if lane == len(lanes):
             lanes.append(0)
-        lanes[lane] = row[END]
-        events.append(_of_work(profile, row, OPS + 1 + lane, zero))
+        lanes[lane] = row[2]
+        events.append(_of_work(profile, row, OPS + 1 + lane))
     return events + _names(rank, None, {OPS + 1 + lane: f"collectives in flight {lane + 1}" for lane in range(len(lanes))})
 
 
@@ -75,22 +93,22 @@ def _names(rank: int, process: str | None, threads: dict[int, str]) -> list[dict
     return events
 
 
-def _microseconds(nanoseconds: int) -> float:
-    return (nanoseconds + GRAIN // 2) // GRAIN / (1000 // GRAIN)
+def _microseconds(grains: int) -> float:
+    return grains / (1000 // GRAIN)
 
 
 def _slice(name: str, category: str, rank: int, tid: int, begin: int, end: int, args: dict[str, Any]) -> dict[str, Any]:
-    start = _microseconds(begin)
-    length = _microseconds(end) - start
-    return {"ph": "X", "name": name, "cat": category, "pid": rank, "tid": tid, "ts": start, "dur": length, "args": args}
+    times = {"ts": _microseconds(begin), "dur": _microseconds(end - begin)}
+    return {"ph": "X", "name": name, "cat": category, "pid": rank, "tid": tid, **times, "args": args}
 
 
-def _of_work(profile: Profile, row: list[int], tid: int, zero: int) -> dict[str, Any]:
+def _of_work(profile: Profile, placed: Placed, tid: int) -> dict[str, Any]:
+    row, begin, end = placed
     work = profile.records.work[row[WORK]]
     seconds = (row[END] - row[BEGIN]) * 1e-9
     prefix = work["kind"] + " " if work["kind"] in ("start", "finish") else ""
     args: dict[str, Any] = {"op": work["name"]}
-    args |= {name: work[name] for name in ("scope", "types", "dtype") if work[name]}
+    args |= {name: work[name] for name in ("scope", "types", "dtype", "source", "pass") if work[name]}
     if work["kernel"]:
         args["kernel" if work["kind"] == "compute" else "axes"] = work["kernel"]
     args |= {label: work[name] for label, name in (("FLOPs", "flops"), ("bytes", "bytes"), ("bytes sent", "sent")) if work[name]}
@@ -104,26 +122,27 @@ def _of_work(profile: Profile, row: list[int], tid: int, zero: int) -> dict[str,
     if row[MICROBATCH] >= 0:
         args["microbatch"] = row[MICROBATCH]
     name = f"{prefix}{work['name']} {work['scope']}".rstrip()
-    return _slice(name, work["kind"], row[RANK], tid, row[BEGIN] - zero, row[END] - zero, args)
+    return _slice(name, work["kind"], row[RANK], tid, begin, end, args)
 
 
-def _arrows(profile: Profile, zero: int) -> list[dict[str, Any]]:
-    sent: dict[tuple[Any, ...], list[int]] = {}
-    received: dict[tuple[Any, ...], list[int]] = {}
-    for row in profile.records.slices.tolist():
+def _arrows(profile: Profile, letters: list[Placed]) -> list[dict[str, Any]]:
+    sent: dict[tuple[Any, ...], tuple[int, int]] = {}  # rank, and when
+    received: dict[tuple[Any, ...], tuple[int, int]] = {}
+    for row, begin, _ in letters:
         work = profile.records.work[row[WORK]]
         for name, peer, _ in work["letters"]:
             if work["kind"] == "mail":
-                sent[row[STEP], row[MICROBATCH], name, row[RANK], peer] = row
+                sent[row[STEP], row[MICROBATCH], name, row[RANK], peer] = row[RANK], begin
             else:
-                received[row[STEP], row[MICROBATCH], name, peer, row[RANK]] = row
+                received[row[STEP], row[MICROBATCH], name, peer, row[RANK]] = row[RANK], begin
     events = []
-    for number, (key, start) in enumerate(sent.items()):
-        if (end := received.get(key)) is None:
+    for number, (key, (sender, begin)) in enumerate(sent.items()):
+        if key not in received:
             continue
+        receiver, waits_since = received[key]
         fields = {"name": key[2], "cat": "mail", "id": number}
         # Inside their slices, and no arrow goes back in time: a letter may be taken in before its sender has ended the others.
-        begin, arrival = start[BEGIN], max(start[BEGIN], end[BEGIN])
-        events.append({"ph": "s", "pid": start[RANK], "tid": OPS, "ts": _microseconds(begin - zero), **fields})
-        events.append({"ph": "f", "bp": "e", "pid": end[RANK], "tid": OPS, "ts": _microseconds(arrival - zero), **fields})
+        arrival = max(begin, waits_since)
+        events.append({"ph": "s", "pid": sender, "tid": OPS, "ts": _microseconds(begin), **fields})
+        events.append({"ph": "f", "bp": "e", "pid": receiver, "tid": OPS, "ts": _microseconds(arrival), **fields})
     return events

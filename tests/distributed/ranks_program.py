@@ -216,5 +216,21 @@ def one_leaves(output: Path) -> None:
     run.step(batch(0))
 
 
+PROFILED: dict[str, dict[str, Any]] = {
+    "fsdp": dict(mesh={"fsdp": 2}, overlap=True, microbatches=2),
+    "stage": dict(mesh={"stage": 2}, microbatches=4),
+}
+
+
+def profiled(output: Path) -> None:
+    """By Trainer.profile, which tells every rank the same, and by a run."""
+    for name, settings in PROFILED.items():
+        profile = mw.Trainer(make_model("dense"), mw.AdamW(lr=1e-3), show=False, **settings).profile(batch(0), steps=2)
+        assert profile.ranks == [0, 1]
+        run = mw.Trainer(make_model("dense"), mw.AdamW(lr=1e-3), show=False, profile=2, output=output / name, save_every=100, **settings)
+        run.fit([batch(step) for step in range(5)], steps=5)
+        assert run.profiled is not None and run.profiled.steps == [2, 3]
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]](Path(sys.argv[2]))

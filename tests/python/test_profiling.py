@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from meshwright.cli.main import main
 from meshwright.profiling import BEGIN, END, RANK, STEP, WORK, Profile, any_layer
-from tiny_models import CONFIG, make_batch, make_batches, make_trainer, write_data
+from tiny_models import CONFIG, make_batch, make_batches, make_model, make_trainer, write_data
 
 MESHES: dict[str, dict[str, Any]] = {
     "one rank": dict(),
@@ -28,6 +28,11 @@ every_mesh = pytest.mark.parametrize("settings", MESHES.values(), ids=MESHES.key
 
 def profiled(steps: int = 2, rows: int = 8, **settings: Any) -> Profile:
     return make_trainer(**settings).profile(make_batch(rows), steps)
+
+
+def long_model() -> mw.Model:
+    """Whose steps are long beside what surrounds them."""
+    return make_model(0, embedding_dim=256, mlp_dim=1024, num_layers=6)
 
 
 def of_ops(profile: Profile) -> Any:
@@ -55,8 +60,7 @@ def test_slices_fill_a_step_without_gaps(settings) -> None:
 
 
 def test_a_step_takes_what_the_clock_on_the_wall_says() -> None:
-    model = mw.Model({**CONFIG, "embedding_dim": 256, "mlp_dim": 1024, "num_layers": 6}, seed=0)
-    trainer, batch = make_trainer(model, profile=4), make_batch(16, 64)
+    trainer, batch = make_trainer(long_model(), profile=4), make_batch(16, 64)
     trainer.step(batch)
     start = time.perf_counter()
     seconds = [trainer.step(batch).step_seconds for _ in range(4)]
@@ -66,20 +70,20 @@ def test_a_step_takes_what_the_clock_on_the_wall_says() -> None:
 
 
 def test_waiting_for_stages_is_the_bubble_that_the_engine_measures() -> None:
-    trainer = make_trainer(mesh={"stage": 2}, microbatches=4, profile=1)
-    trainer.step(make_batch(8))
-    metrics = trainer.step(make_batch(8))
+    trainer = make_trainer(long_model(), mesh={"stage": 2}, microbatches=4, profile=1)
+    trainer.step(make_batch(16, 64))
+    metrics = trainer.step(make_batch(16, 64))
     profile = trainer.profiled
     assert profile is not None and metrics.bubble is not None
     waited, before_update = defaultdict(int), defaultdict(int)
     for row in of_ops(profile).tolist():
         work = profile.records.work[row[WORK]]
-        if work["piece"] == "update":
-            break
+        if work["piece"] == "update" or work["name"] in ("begin", "agree", "end"):
+            continue
         before_update[row[RANK]] += row[END] - row[BEGIN]
         waited[row[RANK]] += (row[END] - row[BEGIN]) * (work["kind"] == "wait")
-    shares = [waited[rank] / before_update[rank] for rank in before_update]
-    assert np.mean(shares) == pytest.approx(metrics.bubble, abs=0.15) and "waiting for stages" in profile.shares
+    shares = [waited[rank] / before_update[rank] for rank in profile.ranks]
+    assert np.mean(shares) == pytest.approx(metrics.bubble, abs=0.03) and "waiting for stages" in profile.shares
 
 
 # ---- against the plan ----
@@ -138,7 +142,7 @@ def tracks(trace: dict[str, Any]) -> dict[tuple[int, int], list[tuple[int, int, 
         if event["ph"] == "X":
             # As readers do: some add in floating-point microseconds, others in whole nanoseconds.
             begin, end = event["ts"] * 1000, (event["ts"] + event["dur"]) * 1000
-            assert begin == int(begin) and end == int(begin) + int(event["dur"] * 1000) and event["dur"] >= 0
+            assert begin == int(begin) and end == int(begin) + int(event["dur"] * 1000) and event["dur"] > 0
             found[event["pid"], event["tid"]].append((int(begin), int(end), event["cat"]))
     return {
         track: sorted(rows, key=lambda row: (row[0], -row[1], ["step", "piece"].index(row[2]) if row[2] in ("step", "piece") else 2))
@@ -184,6 +188,7 @@ def test_trace_tells_what_an_op_does() -> None:
     trace = profiled().trace()
     (event, *_) = (e for e in trace["traceEvents"] if e["name"] == "dot layers.1.mlp.gate" and e["args"]["microbatch"] == 0)
     assert event["args"]["types"] == "f32[batch=8, seq=16, embed=32], f32[mlp=64, embed=32] -> f32[batch=8, seq=16, mlp=64]"
+    assert event["args"]["source"].startswith("cpp/layers/gated_mlp.cpp:") and event["args"]["pass"] == "trace"
     assert event["args"]["FLOPs"] == 2 * 8 * 16 * 32 * 64 and event["args"]["bytes"] > 0 and "gemm" in event["args"]["kernel"]
 
 
