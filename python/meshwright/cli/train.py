@@ -56,7 +56,7 @@ def run(config: Config) -> None:
         profile=config["profile"],
     )
     trainer.fit(data, steps=config["steps"])
-    if trainer.profiled is not None and speaks():
+    if config["profile"] is not None and trainer.profiled is not None and speaks():
         print(trainer.profiled.table())
     if output is not None and speaks():
         print(f'trained; the model is in {output}. Try: meshwright generate {output} prompt="..." temperature=0.8')
