@@ -1,6 +1,6 @@
 // How a model is dealt out to the stages of a pipeline: what both a run and a plan of it go by.
 //
-//   const Stages stages = deal_out(config, {.stages = 4});
+//   const Stages stages = deal_out(config, 4, 1);
 //   stages.parameters[0].contains("model.embed_tokens.weight")
 #pragma once
 #include <set>

@@ -194,7 +194,8 @@ std::string explain_train_step(const TrainPlanSpec& spec, const BackendFacts& ba
   std::string previous;
   const std::vector<Plan> plans = plan_train_stages(spec, backend, [&](std::string_view pass, const Plan& current) {
     known.emplace_back(pass);
-    if (pass == before) texts.push_back(previous);
+    if (pass == "cut") previous.clear();  // the first one
+    if (pass == before && !previous.empty()) texts.push_back(previous);
     if (pass == after) texts.push_back(list_programs(current));
     if (!before.empty()) previous = list_programs(current);
   });
