@@ -132,6 +132,9 @@ def plan(
     warnings = []
     if seq > length:
         warnings.append(f"a sequence of {seq} tokens is longer than the model allows: max_position_embeddings={length}")
+    if count < (stages := axes.get("stage", 1)):
+        waiting = (stages - 1) / (count + stages - 1)
+        warnings.append(f"{count} microbatches go through {stages} stages, which wait {waiting:.0%} of the time; more of them wait less")
     settings = {
         "model": name,
         "mesh": {axis: axes[axis] for axis in AXES if axes.get(axis, 1) != 1},

@@ -178,6 +178,9 @@ def test_what_a_plan_says_of_stages() -> None:
     ]
     assert "== stage 1 of 2 ==" in alone.explain(after="partition")
     assert "send to stage 1  layers.1.output" in alone.explain(after="collectives")
+    assert not any("wait" in warning for warning in alone.warnings)
+    few = mw.plan(model, **{**settings, "microbatches": 1})
+    assert "1 microbatches go through 2 stages, which wait 50% of the time; more of them wait less" in few.warnings
     gpipe = mw.plan(model, clip=1.0, pipeline="gpipe", **settings)
     assert gpipe.memory["activations"] > alone.memory["activations"]  # all microbatches are in flight
 
