@@ -20,12 +20,12 @@ struct TrainPlanSpec {
   DType dtype = DType::kF32;  // of stored parameters and activations; masters and moments are FP32
   Mesh mesh;
   Rules rules = default_rules();
-  OptimizerConfig optimizer;
+  OptimizerConfig optimizer{};
   bool decay_embeddings = false;
-  RematPolicy remat;
+  RematPolicy remat{};
   int microbatches = 1;
   double expert_rows_factor = kExpertRowsFactor;
-  LossTerms losses;
+  LossTerms losses{};
   DType reduce_dtype = DType::kF32;               // of gradients that are summed over ranks, as they are sent
   int64_t most_in_flight = 0;                     // bytes of the collectives that run beside compute (passes/schedule.h)
   PipelineOrder pipeline = PipelineOrder::k1F1B;  // where the mesh has several stages

@@ -22,7 +22,7 @@ struct TinyOptions {
 ModelConfig tiny_llama(const TinyOptions& options = {});
 
 struct StepOptions {
-  TinyOptions model;
+  TinyOptions model{};
   int64_t batch = 8, seq = 8;
   int microbatches = 1;
   DType dtype = DType::kF32;
