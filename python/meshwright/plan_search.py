@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 In = TypeVar("In")
 Out = TypeVar("Out")
 
+LEAST_WITHOUT_RECOMPUTE = 0.6
+"""Of a step that recomputes all, at least this share is left without: forward and backward are three of its four parts, and two of three
+gathers of the weights."""
+
 FEWEST_TOKENS = 4096
 """Of a sequence on one rank, unless only shorter parts use all chips: below, attention waits for keys and values."""
 PLANNED_WHOLE = 2
@@ -177,39 +181,53 @@ class Judge:
         mfu = flops / seconds / q.chips / peak if seconds and peak else 0
         return Judged(mesh, microbatches, remat, int(bytes_), small.available_bytes, seconds, mfu)
 
-    def best(self, mesh: dict[str, int], limit: float = math.inf) -> Judged | None:
-        """With the least recompute that fits, and of its counts of microbatches the fastest that fits; else what needs least memory. Counts
-        whose bubble alone is longer than `limit` times the rest of the step are passed over."""
+    def all(self, candidates: Sequence[dict[str, int]], limit: float = math.inf, prune: bool = False) -> list[Judged]:
+        """Of each mesh that works the best: with the least recompute that fits, and of its counts of microbatches the fastest that fits;
+        else what needs least memory. Counts whose bubble alone is longer than `limit` times the rest of the step are passed over. With `prune`,
+        less recompute is tried only where it could make a mesh the fastest. Side by side on all processors."""
+        *others, last = self.question.remats
+
+        def with_most(mesh: dict[str, int]) -> Judged | None:  # where that does not fit, nothing does
+            return self._fastest(mesh, last, limit)
+
+        def with_less(one: Judged) -> Judged:
+            if not one.fits or (prune and LEAST_WITHOUT_RECOMPUTE * one.step_seconds > fastest):
+                return one
+            for remat in others:
+                if (found := self._fastest(one.mesh, remat, limit)) and found.fits:
+                    return found
+            return one
+
+        found = [one for one in side_by_side(with_most, candidates) if one]
+        fastest = min((one.step_seconds for one in found if one.fits), default=math.inf)
+        return side_by_side(with_less, found)
+
+    def _fastest(self, mesh: dict[str, int], remat: str, limit: float) -> Judged | None:
+        """Of the counts of microbatches."""
         stages = mesh.get("stage", 1)
         counts = [c for c in counts_of_microbatches(self.question, mesh) if (stages - 1) / c <= limit]
-        *others, last = self.question.remats
-        most = self._judged(mesh, last, counts)  # the most recompute: where that does not fit, nothing does
-        if not any(one.fits for one in most):
-            return min(most, key=_order, default=None)
-        for remat in others:
-            if fitting := [one for one in self._judged(mesh, remat, counts) if one.fits]:
-                return min(fitting, key=_order)
-        return min((one for one in most if one.fits), key=_order)
+        return min(self._judged(mesh, remat, counts), key=_order, default=None)
 
     def _judged(self, mesh: dict[str, int], remat: str, counts: Sequence[int]) -> list[Judged]:
-        if mesh.get("stage", 1) > 1:
-            return [one for count in counts if (one := self.judge(mesh, count, remat))]
-        return self._first_that_fits(mesh, remat, counts)
-
-    def all(self, candidates: Sequence[dict[str, int]], limit: float = math.inf) -> list[Judged]:
-        """The best of each, those that do not work left out; side by side on all processors."""
-        if not candidates:
-            return []
-        return [one for one in side_by_side(lambda mesh: self.best(mesh, limit), candidates) if one]
+        if mesh.get("stage", 1) == 1:
+            return self._first_that_fits(mesh, remat, counts)
+        found: list[Judged] = []
+        for count in counts:  # the most microbatches first: where they do not fit, larger ones do not
+            if (one := self.judge(mesh, count, remat)) is None:
+                break
+            found.append(one)
+            if not one.fits:
+                break
+        return found
 
     def _first_that_fits(self, mesh: dict[str, int], remat: str, counts: Sequence[int]) -> list[Judged]:
         """Without stages, the fewest microbatches are the fastest, and more need less memory."""
-        first = self.judge(mesh, counts[0], remat)
-        if first is None or first.fits or len(counts) == 1:
-            return [first] if first else []
         last = self.judge(mesh, counts[-1], remat)
-        if last is None or not last.fits:
-            return [last or first]
+        if last is None or not last.fits or len(counts) == 1:
+            return [last] if last else []
+        first = self.judge(mesh, counts[0], remat)
+        if first is None or first.fits:
+            return [first or last]
         low, high = 0, len(counts) - 1  # counts[low] does not fit, counts[high] does
         while high - low > 1:
             middle = self.judge(mesh, counts[(low + high) // 2], remat)
@@ -251,11 +269,11 @@ def compare(question: Question, prune: bool) -> list[Judged]:
     judge = Judge(question)
     candidates = list(meshes(question)) or list(meshes(question, strict=False))
     without = [mesh for mesh in candidates if "stage" not in mesh]
-    found = judge.all(without)
+    found = judge.all(without, prune=prune)
     busy = min((one.step_seconds for one in found), default=0.0)
     fastest = min((one.step_seconds for one in found if one.fits), default=0.0)
     limit = fastest / busy - 1 if prune and fastest else math.inf
-    found += judge.all([mesh for mesh in candidates if "stage" in mesh], limit)
+    found += judge.all([mesh for mesh in candidates if "stage" in mesh], limit, prune)
     if candidates and not found:  # says why
         mesh = candidates[0]
         question.with_mesh(mesh, counts_of_microbatches(question, mesh)[0], question.remats[0])
