@@ -183,8 +183,8 @@ class Judge:
 
     def all(self, candidates: Sequence[dict[str, int]], limit: float = math.inf, prune: bool = False) -> list[Judged]:
         """Of each mesh that works the best: with the least recompute that fits, and of its counts of microbatches the fastest that fits;
-        else what needs least memory. Counts whose bubble alone is longer than `limit` times the rest of the step are passed over. With `prune`,
-        less recompute is tried only where it could make a mesh the fastest. Side by side on all processors."""
+        else what needs least memory. Counts whose bubble alone is longer than `limit` times the rest of the step are passed over. With
+        `prune`, less recompute is tried only where it could make a mesh the fastest. Side by side on all processors."""
         *others, last = self.question.remats
 
         def with_most(mesh: dict[str, int]) -> Judged | None:  # where that does not fit, nothing does
