@@ -157,7 +157,8 @@ def race(
     patience: float = 0.0,
 ) -> dict[str, Result]:
     """Starts them one after the other and lets them take turns; another one begins each round. Before each start and each turn it waits at
-    most `patience` seconds for other programs to be idle. The FMA peak, where it takes part, has a turn after each of the others."""
+    most `patience` seconds for other programs to be idle, and who had no quiet turn gets up to `rounds` more. The FMA peak, where it takes
+    part, has a turn after each of the others."""
     racers: dict[str, Racer] = {}
     try:
         for name, contestant in contestants.items():
@@ -166,13 +167,21 @@ def race(
             racers[name] = Racer(contestant, python, spec, work / "inductor", work / f"{name}.log")
             if name != PEAK_NAME:
                 print(f"  {contestant.title}: first step after {racers[name].result.first_step_seconds:.1f} s", flush=True)
+
+        def take_turn(name: str) -> None:
+            wait_for_quiet(patience)
+            racers[name].turn(steps)
+            if PEAK_NAME in racers:
+                racers[PEAK_NAME].turn(PEAK_STEPS)
+
         names = [name for name in racers if name != PEAK_NAME]
         for turn in range(rounds):
             for place in range(len(names)):
-                wait_for_quiet(patience)
-                racers[names[(turn + place) % len(names)]].turn(steps)
-                if PEAK_NAME in racers:
-                    racers[PEAK_NAME].turn(PEAK_STEPS)
+                take_turn(names[(turn + place) % len(names)])
+        for _ in range(rounds if patience > 0 else 0):
+            for name in names:
+                if min(racers[name].result.others) > QUIET:
+                    take_turn(name)
         return {name: racer.finish() for name, racer in racers.items()}
     finally:
         for racer in racers.values():
