@@ -34,4 +34,10 @@ uint64_t plan_hash(const Plan& plan) {
   return hash.digest();
 }
 
+uint64_t plan_hash(std::span<const Plan> stages) {
+  uint64_t hash = 0;
+  for (const Plan& plan : stages) hash = hash * 0x9E3779B97F4A7C15u + plan_hash(plan);  // of one stage: its own
+  return hash;
+}
+
 }  // namespace mw

@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -109,5 +110,6 @@ struct Plan {
 // Of the partitioned Programs, their run order and the buffers they share: ranks of one stage that agree on it do the same work. Source
 // lines do not enter, nor does where scratch values lie.
 uint64_t plan_hash(const Plan& plan);
+uint64_t plan_hash(std::span<const Plan> stages);
 
 }  // namespace mw

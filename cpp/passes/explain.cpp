@@ -93,13 +93,10 @@ std::string list_collectives(const Plan& plan, Sources sources) {
       out << "\n";
     }
     for (const Mail& mail : piece.sends) {
-      const auto at = plan.shared.find(mail.name);
-      out << piece_title(piece) << "  send to stage " << mail.stage << "  " << mail.name;
-      if (at != plan.shared.end()) {
-        const Type local = local_type(at->second.global_type, at->second.layout);
-        out << "  " << to_string(local) << "  " << local.bytes() << " bytes";
-      }
-      out << "\n";
+      const SharedValue& value = plan.shared.at(mail.name);
+      const Type local = local_type(value.global_type, value.layout);
+      out << piece_title(piece) << "  send to stage " << mail.stage << "  " << mail.name << "  " << to_string(local) << "  "
+          << local.bytes() << " bytes\n";
     }
   }
   return out.str();

@@ -97,6 +97,7 @@ ModelConfig config_for(ModelConfig config, const TensorSource& source) {
 Session::Session(ModelConfig config, SessionOptions options) : config_(std::move(config)), options_(std::move(options)) {
   check_model_config(config_);
   check_rules(options_.rules, options_.mesh);
+  stages_ = deal_out(config_, options_.mesh.size_of("stage"), options_.chunks);
   set_parameters();
   engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads, .world = options_.world});
   allocate_parameters();
@@ -105,7 +106,6 @@ Session::Session(ModelConfig config, SessionOptions options) : config_(std::move
 void Session::set_parameters() {
   parameters_ = model_parameters(config_, options_.dtype);
   places_ = tensor_places(parameters_);
-  stages_ = deal_out(config_, options_.mesh.size_of("stage"), options_.chunks);
 }
 
 Session::Use::Use(const Session& session) : session_(session) {
@@ -299,7 +299,7 @@ uint64_t Session::weights_hash() const {
 void Session::rehome(SessionOptions options) {
   // What can be wrong is found while the weights are still where they were.
   check_rules(options.rules, options.mesh);
-  deal_out(config_, options.mesh.size_of("stage"), options.chunks);
+  Stages stages = deal_out(config_, options.mesh.size_of("stage"), options.chunks);
   for (const ParameterSpec& p : model_parameters(config_, options.dtype)) stored_layout(options.rules.parameters, options.mesh, p.type);
   const std::vector<ParameterSpec> old_parameters = parameters_;
   const std::unique_ptr<Engine> old_engine = std::move(engine_);
@@ -308,6 +308,7 @@ void Session::rehome(SessionOptions options) {
   expert_rows_factors_.clear();
   cache_sizes_ = {};  // the caches stay behind with the old engine
   options_ = std::move(options);
+  stages_ = std::move(stages);
   set_parameters();
   engine_ = std::make_unique<Engine>(EngineOptions{.mesh = options_.mesh, .threads = options_.threads, .world = options_.world});
   has_masters_ = options_.dtype != DType::kF32;

@@ -150,9 +150,7 @@ void bind_planner(py::module_& m) {
           "hash",
           [](const TrainPlanSpec& spec, const std::optional<Hardware>& hardware) {
             const BackendFacts backend = hardware ? backend_of(*hardware, spec.mesh) : cpu_backend(kernel_environment(spec.mesh));
-            uint64_t hash = 0;
-            for (const Plan& plan : plan_train_stages(spec, backend)) hash = hash * 0x9E3779B97F4A7C15u + plan_hash(plan);
-            return hex16(hash);
+            return hex16(plan_hash(plan_train_stages(spec, backend)));
           },
           py::arg("hardware") = py::none(), py::call_guard<py::gil_scoped_release>())
       .def_property_readonly("num_ranks", [](const TrainPlanSpec& spec) { return spec.mesh.size(); })

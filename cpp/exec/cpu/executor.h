@@ -42,7 +42,7 @@ class Executor {
   };
   const std::vector<Step>& steps(int32_t piece) const { return pieces_.at(static_cast<size_t>(piece)); }
 
-  // Called after each op when set (check_finite, capture, profiling); the run then is slower.
+  // Called after each op when set (check_finite); the run then is slower.
   std::function<void(const Program&, const Op&, const KernelRun&)> observer;
   // Every op is marked on it when set; it must outlive the runs.
   Timeline* timeline = nullptr;
