@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from peers.turns import machine_ticks
+
 BATCH, SEQ, RANKS = 8, 256, 2
 LAYOUTS: dict[str, dict[str, int]] = {"one rank, 2 threads": {}, "data=2": {"data": 2}, "fsdp=2": {"fsdp": 2}}
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -26,8 +28,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 def busy_seconds() -> float:
     """Processor seconds that all programs of this machine have had, and those that the hypervisor kept from it."""
-    user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9])
-    return (user + nice + system + irq + softirq + steal) / TICKS
+    return machine_ticks()[0] / TICKS
 
 
 def run_layout(mesh: dict[str, int], model: str, dtype: str, steps: int) -> dict[str, Any]:

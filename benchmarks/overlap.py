@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from peers.cases import settings_of
+
 BATCH, SEQ, RANKS = 8, 256, 2
 
 
@@ -55,12 +57,8 @@ def run(settings: dict[str, str]) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    settings = {"model": "small", "mesh": "fsdp", "dtype": "float32", "rounds": "5", "steps": "4", "output": ""}
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in settings:
-            raise SystemExit(f"{key}: expected one of {', '.join(settings)}")
-        settings[key] = value
+    defaults = {"model": "small", "mesh": "fsdp", "dtype": "float32", "rounds": "5", "steps": "4", "output": ""}
+    settings = settings_of(arguments, defaults)
     if settings["output"]:  # a process of the second half
         found = run(settings)
         if found["rank"] == 0:

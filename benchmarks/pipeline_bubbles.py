@@ -14,6 +14,8 @@ import sys
 import time
 from typing import Any
 
+from peers.cases import settings_of
+
 BATCH, SEQ, STAGES = 8, 256, 2
 ORDERS: dict[str, dict[str, Any]] = {
     "one rank": {},
@@ -25,12 +27,7 @@ ORDERS: dict[str, dict[str, Any]] = {
 
 
 def main(arguments: list[str]) -> None:
-    settings = {"model": "small", "dtype": "float32", "microbatches": "8", "rounds": "3", "steps": "3"}
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in settings:
-            raise SystemExit(f"{key}: expected one of {', '.join(settings)}")
-        settings[key] = value
+    settings = settings_of(arguments, {"model": "small", "dtype": "float32", "microbatches": "8", "rounds": "3", "steps": "3"})
     import meshwright as mw
     import numpy as np
     from meshwright.hardware import this_machine

@@ -14,6 +14,8 @@ import sys
 import time
 from typing import Any
 
+from peers.cases import settings_of
+
 
 def timed(trainer: Any, batch: Any, recording: Any) -> float:
     trainer._step.record(recording)
@@ -28,7 +30,7 @@ def main(arguments: list[str]) -> None:
     import meshwright as mw
     import numpy as np
 
-    settings = {
+    defaults = {
         "model": "small",
         "mesh": "",
         "batch": "8",
@@ -38,11 +40,7 @@ def main(arguments: list[str]) -> None:
         "microbatches": "1",
         "overlap": "0",
     }
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in settings:
-            sys.exit(f"unknown key {key!r}; expected {', '.join(settings)}")
-        settings[key] = value
+    settings = settings_of(arguments, defaults)
     mesh = {axis: int(size) for axis, _, size in (part.partition(":") for part in settings["mesh"].split(",") if part)}
     model = mw.Model(settings["model"], seed=0)
     trainer = mw.Trainer(
