@@ -21,7 +21,7 @@ const GemmKernels& gemm_kernels(Isa isa) {
 
 namespace {
 
-constexpr int64_t kPackRows = 64;    // rows of A in one packing tile
+constexpr int64_t kPackRows = 128;    // rows of A in one packing tile
 constexpr int64_t kPackWords = 512;  // words of a panel in one packing tile
 
 void check_matrix(const char* name, DType type, int64_t row, int64_t col) {
@@ -76,19 +76,15 @@ struct Packing {
     const int64_t per_word = elements_per_word(plan.word), bytes = dtype_bytes(g.a.type);
     const auto pack = pack_function(kernels, g.a.type == DType::kBF16, plan.word);
     const int64_t word_end = std::min(words, word + kPackWords), row_end = std::min(g.m, (group + 1) * kPackRows);
-    constexpr int64_t kStep = 128;  // words at a time: the cache lines that neighbouring strips share stay near
-    for (int64_t w = word; w < word_end; w += kStep) {
-      const int64_t depth = std::min(g.k, std::min(w + kStep, word_end) * per_word) - w * per_word;
-      for (int64_t row = group * kPackRows; row < row_end; row += kTileRows) {
-        pack({.panel = a + batch * a_stride() + (row * words + w * kTileRows) * 4,
-              .width = kTileRows,
-              .lanes = static_cast<int>(std::min<int64_t>(kTileRows, row_end - row)),
-              .depth = depth,
-              .source = static_cast<const char*>(g.a.data) + (batch * g.a.batch + row * g.a.row + w * per_word * g.a.col) * bytes,
-              .depth_stride = g.a.col,
-              .lane_stride = g.a.row});
-      }
-    }
+    const int64_t row = group * kPackRows;
+    pack({.panel = a + batch * a_stride() + (row * words + word * kTileRows) * 4,
+          .width = kTileRows,
+          .panel_stride = words * 4 * kTileRows,
+          .lanes = row_end - row,
+          .depth = std::min(g.k, word_end * per_word) - word * per_word,
+          .source = static_cast<const char*>(g.a.data) + (batch * g.a.batch + row * g.a.row + word * per_word * g.a.col) * bytes,
+          .depth_stride = g.a.col,
+          .lane_stride = g.a.row});
   }
   void pack_lanes(int64_t tile) const {
     const int64_t word = tile % word_groups * kPackWords, panel = tile / word_groups % panels.count();
@@ -193,8 +189,9 @@ GemmPlan plan_gemm(const Gemm& gemm, Isa isa) {
   const bool a_bf16 = g.a.type == DType::kBF16, b_bf16 = g.b.type == DType::kBF16;
   plan.word = a_bf16 && b_bf16 && gemm_kernels(isa).has_bf16_pairs ? Word::kBf16Pair : Word::kF32;
   // In place wherever the words and lanes are there: measured equal or better than packing in all three forms of f32 (with huge pages).
+  // But rows a multiple of 4 KiB apart share their cache sets: 83 % of the peak in place, 93 % packed, if A is read along its rows.
   plan.pack_a = plan.word == Word::kF32 ? a_bf16 || (g.a.col != 1 && g.a.row != 1) : g.a.col != 1;
-  plan.pack_b = plan.word != Word::kF32 || b_bf16 || g.b.col != 1 || g.n % 16 != 0;
+  plan.pack_b = plan.word != Word::kF32 || b_bf16 || g.b.col != 1 || g.n % 16 != 0 || (g.b.row % 1024 == 0 && g.a.col == 1);
   const int64_t words = words_of(g, plan.word);
   plan.a_bytes = plan.pack_a ? round_up(copies(g, g.a.batch) * round_up(g.m, kTileRows) * words * 4, 64) : 0;
   plan.b_bytes = plan.pack_b ? copies(g, g.b.batch) * Panels(g.n).padded() * words * 4 : 0;

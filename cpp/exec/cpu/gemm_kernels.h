@@ -30,11 +30,13 @@ struct MicroArgs {
   bool add;       // start from what C holds, not from 0
 };
 
-// One panel (or strip of rows: width 8) from a matrix of any strides, in elements; lanes beyond `lanes` and a last half word are zero.
+// Panels of one width (or strips of rows: width 8) from a matrix of any strides, in elements; in the last panel lanes beyond `lanes`, and a
+// last half word, are zero.
 struct PackArgs {
   void* panel;
   int width;
-  int lanes;
+  int64_t panel_stride = 0;  // bytes from panel to panel, where there are several
+  int64_t lanes;
   int64_t depth;  // elements of the contraction
   const void* source;
   int64_t depth_stride;

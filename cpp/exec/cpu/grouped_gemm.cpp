@@ -191,20 +191,15 @@ struct Range {
 };
 
 // Lanes `m` of `depth` as strips.
-void pack_strips(void (*pack)(const PackArgs&), const MatrixIn& a, Range depth, Range m, int64_t words, Word word, char* strips) {
-  constexpr int64_t kStep = 128;  // words at a time: the cache lines that neighbouring strips share stay near
-  const int64_t per_word = elements_per_word(word);
-  for (int64_t w = 0; w < words; w += kStep) {
-    for (int64_t row = 0; row < m.count; row += kTileRows) {
-      pack({.panel = strips + (row * words + w * kTileRows) * 4,
-            .width = kTileRows,
-            .lanes = static_cast<int>(std::min<int64_t>(kTileRows, m.count - row)),
-            .depth = std::min(depth.count, (w + kStep) * per_word) - w * per_word,
-            .source = at(a.data, (depth.start + w * per_word) * a.row + m.start + row, a.type),
-            .depth_stride = a.row,
-            .lane_stride = 1});
-    }
-  }
+void pack_strips(void (*pack)(const PackArgs&), const MatrixIn& a, Range depth, Range m, int64_t words, char* strips) {
+  pack({.panel = strips,
+        .width = kTileRows,
+        .panel_stride = words * 4 * kTileRows,
+        .lanes = m.count,
+        .depth = depth.count,
+        .source = at(a.data, depth.start * a.row + m.start, a.type),
+        .depth_stride = a.row,
+        .lane_stride = 1});
 }
 
 // The lanes of a part as panels.
@@ -344,7 +339,7 @@ void run_grouped(const GroupedOuter& gemm, const GroupedPlan& plan, const int32_
         RowOperand a{.data = at(g.a.data, row * g.a.row + part.row + m, g.a.type), .row_bytes = 4, .step_bytes = g.a.row * 4};
         if (plan.pack_a) {
           a = RowOperand::strips(scratch.strips, block.words);
-          pack_strips(pack_a, g.a, {row, depth}, {part.row + m, count}, block.words, plan.word, scratch.strips);
+          pack_strips(pack_a, g.a, {row, depth}, {part.row + m, count}, block.words, scratch.strips);
         }
         result.add(a, b, m, count, block);
       }

@@ -84,7 +84,13 @@ inline Vec exp(Vec x) {
   return mul(mul(p, power_of_two(half)), power_of_two(_mm256_sub_epi32(whole, half)));
 }
 
-inline void store_pairs(uint32_t* p, Vec low, Vec high) {
-  const Ints words = _mm256_or_si256(_mm256_cvtepu16_epi32(narrow(low)), _mm256_slli_epi32(_mm256_cvtepu16_epi32(narrow(high)), 16));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), words);
+inline Vec round_pairs(Vec low, Vec high) {
+  return _mm256_castsi256_ps(
+      _mm256_or_si256(_mm256_cvtepu16_epi32(narrow(low)), _mm256_slli_epi32(_mm256_cvtepu16_epi32(narrow(high)), 16)));
 }
+inline Vec join_pairs(const uint16_t* low, const uint16_t* high, int64_t) {
+  const Ints first = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low)));
+  const Ints second = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(high)));
+  return _mm256_castsi256_ps(_mm256_or_si256(first, _mm256_slli_epi32(second, 16)));
+}
+inline void store_pairs(uint32_t* p, Vec low, Vec high) { store(reinterpret_cast<float*>(p), round_pairs(low, high)); }

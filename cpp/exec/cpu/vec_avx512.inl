@@ -73,8 +73,15 @@ inline Vec exp(Vec x) {
   return _mm512_scalef_ps(p, n);
 }
 
-// Lane i becomes the bf16 pair (low[i], high[i]).
-inline void store_pairs(uint32_t* p, Vec low, Vec high) {
-  const Ints words = _mm512_or_si512(_mm512_cvtepu16_epi32(narrow(low)), _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow(high)), 16));
-  _mm512_storeu_si512(p, words);
+// Lane i becomes the bf16 pair (low[i], high[i]): rounded, or of the first n (8 or all) in memory.
+inline Vec round_pairs(Vec low, Vec high) {
+  return _mm512_castsi512_ps(
+      _mm512_or_si512(_mm512_cvtepu16_epi32(narrow(low)), _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow(high)), 16)));
 }
+inline Vec join_pairs(const uint16_t* low, const uint16_t* high, int64_t n) {
+  const __mmask16 lanes = first_lanes(n);
+  const Ints first = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, low));
+  const Ints second = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, high));
+  return _mm512_castsi512_ps(_mm512_or_si512(first, _mm512_slli_epi32(second, 16)));
+}
+inline void store_pairs(uint32_t* p, Vec low, Vec high) { store(reinterpret_cast<float*>(p), round_pairs(low, high)); }

@@ -40,7 +40,7 @@ struct CrossEntropy {
   const int32_t* targets;
   int64_t vocab_offset = 0;
   float softcap = 0;    // 0: none
-  int64_t chunk = 512;  // tokens; scratch with gradients is about vocab x chunk x (4 bytes f32, 2 bytes bf16)
+  int64_t chunk = 1024;  // tokens; scratch with gradients is about vocab x chunk x (4 bytes f32, 2 bytes bf16)
 };
 
 struct CrossEntropyForward {
