@@ -21,7 +21,7 @@ const GemmKernels& gemm_kernels(Isa isa) {
 
 namespace {
 
-constexpr int64_t kPackRows = 128;    // rows of A in one packing tile
+constexpr int64_t kPackRows = 128;   // rows of A in one packing tile
 constexpr int64_t kPackWords = 512;  // words of a panel in one packing tile
 
 void check_matrix(const char* name, DType type, int64_t row, int64_t col) {
@@ -79,7 +79,7 @@ struct Packing {
     const int64_t row = group * kPackRows;
     pack({.panel = a + batch * a_stride() + (row * words + word * kTileRows) * 4,
           .width = kTileRows,
-          .panel_stride = words * 4 * kTileRows,
+          .strip_stride = words * 4 * kTileRows,
           .lanes = row_end - row,
           .depth = std::min(g.k, word_end * per_word) - word * per_word,
           .source = static_cast<const char*>(g.a.data) + (batch * g.a.batch + row * g.a.row + word * per_word * g.a.col) * bytes,
@@ -146,6 +146,9 @@ void run_tile(const Packing& packing, int64_t batch, TileRange range) {
         });
   }
   uint16_t* c = static_cast<uint16_t*>(g.c.data) + batch * g.c.batch;
+  if (g.alpha == 1.0f && !g.accumulate) {
+    return multiply_into_bf16(multiply, packing.kernels.store_bf16, packing.panels, a, b, range, c, g.c.row);
+  }
   multiply_with_epilogue(multiply, packing.panels, a, b, range, [&](const float* tile, int64_t row, int rows, int64_t lane, int lanes) {
     for (int r = 0; r < rows; ++r) {
       packing.kernels.store_bf16(c + (row + r) * g.c.row + lane, tile + r * kPanelLanes, lanes, g.alpha, g.accumulate);

@@ -26,16 +26,16 @@ struct MicroArgs {
   const void* b;
   int64_t b_step;  // bytes from word to word of B
   float* c;
-  int64_t c_row;  // floats from row to row of C
-  bool add;       // start from what C holds, not from 0
+  int64_t c_row;               // elements from row to row of C
+  bool add;                    // start from what C holds, not from 0
+  uint16_t* c_bf16 = nullptr;  // instead of c, without add: the product as bf16
 };
 
-// Panels of one width (or strips of rows: width 8) from a matrix of any strides, in elements; in the last panel lanes beyond `lanes`, and a
-// last half word, are zero.
+// One panel, or strips of rows (width 8), from a matrix of any strides, in elements; lanes beyond `lanes` and a last half word are zero.
 struct PackArgs {
   void* panel;
   int width;
-  int64_t panel_stride = 0;  // bytes from panel to panel, where there are several
+  int64_t strip_stride = 0;  // bytes from strip to strip, where `lanes` fill several
   int64_t lanes;
   int64_t depth;  // elements of the contraction
   const void* source;

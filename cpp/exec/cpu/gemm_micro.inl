@@ -23,14 +23,25 @@ inline Vec broadcast_half_word(const char* p) {
   return set1(word);
 }
 
+// Where the product goes: one of the two pointers.
+struct Result {
+  float* f32;
+  uint16_t* bf16;
+  int64_t row;
+  bool add;  // f32 alone
+  Result at(int64_t r, int64_t lane) const {
+    return {f32 == nullptr ? nullptr : f32 + r * row + lane, bf16 == nullptr ? nullptr : bf16 + r * row + lane, row, add};
+  }
+};
+
 template <typename Words, int R, int V>
 inline void multiply_tile(int64_t words, bool half_word, const char* a, int64_t a_row, int64_t a_step, const char* b, int64_t b_step,
-                          float* c, int64_t c_row, bool add_to_c) {
+                          Result c) {
   Vec acc[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 3
-    for (int v = 0; v < V; ++v) acc[r][v] = add_to_c ? load(c + r * c_row + v * kLanes) : zero();
+    for (int v = 0; v < V; ++v) acc[r][v] = c.add ? load(c.f32 + r * c.row + v * kLanes) : zero();
   }
   // Two row pointers reach all eight rows with strides that need no multiplication.
   const char* low = a;
@@ -64,39 +75,47 @@ inline void multiply_tile(int64_t words, bool half_word, const char* a, int64_t 
       for (int v = 0; v < V; ++v) acc[r][v] = Words::multiply_add(acc[r][v], x, load(reinterpret_cast<const float*>(b) + v * kLanes));
     }
   }
+  if (c.bf16 != nullptr) {
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 3
+      for (int v = 0; v < V; ++v) store(c.bf16 + r * c.row + v * kLanes, acc[r][v]);
+    }
+    return;
+  }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 3
-    for (int v = 0; v < V; ++v) store(c + r * c_row + v * kLanes, acc[r][v]);
+    for (int v = 0; v < V; ++v) store(c.f32 + r * c.row + v * kLanes, acc[r][v]);
   }
 }
 
 template <typename Words, int V>
 inline void multiply_rows(int rows, int64_t words, bool half_word, const char* a, int64_t a_row, int64_t a_step, const char* b,
-                          int64_t b_step, float* c, int64_t c_row, bool add_to_c) {
+                          int64_t b_step, Result c) {
   for (; rows >= kMicroRows; rows -= kMicroRows) {
-    multiply_tile<Words, kMicroRows, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+    multiply_tile<Words, kMicroRows, V>(words, half_word, a, a_row, a_step, b, b_step, c);
     a += kMicroRows * a_row;
-    c += kMicroRows * c_row;
+    c = c.at(kMicroRows, 0);
   }
   switch (rows) {
     case 1:
-      return multiply_tile<Words, 1, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+      return multiply_tile<Words, 1, V>(words, half_word, a, a_row, a_step, b, b_step, c);
     case 2:
-      return multiply_tile<Words, 2, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+      return multiply_tile<Words, 2, V>(words, half_word, a, a_row, a_step, b, b_step, c);
     case 3:
-      return multiply_tile<Words, 3, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+      return multiply_tile<Words, 3, V>(words, half_word, a, a_row, a_step, b, b_step, c);
   }
   if constexpr (kMicroRows > 4) {
     switch (rows) {
       case 4:
-        return multiply_tile<Words, 4, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+        return multiply_tile<Words, 4, V>(words, half_word, a, a_row, a_step, b, b_step, c);
       case 5:
-        return multiply_tile<Words, 5, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+        return multiply_tile<Words, 5, V>(words, half_word, a, a_row, a_step, b, b_step, c);
       case 6:
-        return multiply_tile<Words, 6, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+        return multiply_tile<Words, 6, V>(words, half_word, a, a_row, a_step, b, b_step, c);
       case 7:
-        return multiply_tile<Words, 7, V>(words, half_word, a, a_row, a_step, b, b_step, c, c_row, add_to_c);
+        return multiply_tile<Words, 7, V>(words, half_word, a, a_row, a_step, b, b_step, c);
     }
   }
 }
@@ -104,24 +123,31 @@ inline void multiply_rows(int rows, int64_t words, bool half_word, const char* a
 // Any number of rows by 16, 32 or 48 lanes.
 template <typename Words>
 inline void multiply_panel(int lanes, int rows, int64_t words, bool half_word, const void* a, int64_t a_row, int64_t a_step, const void* b,
-                           int64_t b_step, float* c, int64_t c_row, bool add_to_c) {
+                           int64_t b_step, Result c) {
   const char* pa = static_cast<const char*>(a);
   const char* pb = static_cast<const char*>(b);
   int vectors = lanes / kLanes;
   for (; vectors > 4 || vectors == 3; vectors -= 3) {
-    multiply_rows<Words, 3>(rows, words, half_word, pa, a_row, a_step, pb, b_step, c, c_row, add_to_c);
+    multiply_rows<Words, 3>(rows, words, half_word, pa, a_row, a_step, pb, b_step, c);
     pb += 3 * kLanes * 4;
-    c += 3 * kLanes;
+    c = c.at(0, 3 * kLanes);
   }
   for (; vectors >= 2; vectors -= 2) {
-    multiply_rows<Words, 2>(rows, words, half_word, pa, a_row, a_step, pb, b_step, c, c_row, add_to_c);
+    multiply_rows<Words, 2>(rows, words, half_word, pa, a_row, a_step, pb, b_step, c);
     pb += 2 * kLanes * 4;
-    c += 2 * kLanes;
+    c = c.at(0, 2 * kLanes);
   }
-  if (vectors == 1) multiply_rows<Words, 1>(rows, words, half_word, pa, a_row, a_step, pb, b_step, c, c_row, add_to_c);
+  if (vectors == 1) multiply_rows<Words, 1>(rows, words, half_word, pa, a_row, a_step, pb, b_step, c);
+}
+
+template <typename Words>
+inline void multiply_panel(int lanes, int rows, int64_t words, bool half_word, const void* a, int64_t a_row, int64_t a_step, const void* b,
+                           int64_t b_step, float* c, int64_t c_row, bool add_to_c) {
+  multiply_panel<Words>(lanes, rows, words, half_word, a, a_row, a_step, b, b_step, Result{c, nullptr, c_row, add_to_c});
 }
 
 template <typename Words>
 void multiply(const MicroArgs& g) {
-  multiply_panel<Words>(g.lanes, g.rows, g.words, g.half_word, g.a, g.a_row, g.a_step, g.b, g.b_step, g.c, g.c_row, g.add);
+  multiply_panel<Words>(g.lanes, g.rows, g.words, g.half_word, g.a, g.a_row, g.a_step, g.b, g.b_step,
+                        Result{g.c, g.c_bf16, g.c_row, g.add});
 }

@@ -80,13 +80,15 @@ struct F32ToPairs {
   }
 };
 
-// Where a word of some lane goes.
+// Where a word of some lane goes: strips of 8 lanes one behind the other, or one panel.
 struct PanelWriter {
   float* panels;
-  int64_t width, stride;  // floats from panel to panel
+  int64_t width, strip_stride;  // floats
 
-  explicit PanelWriter(const PackArgs& g) : panels(static_cast<float*>(g.panel)), width(g.width), stride(g.panel_stride / 4) {}
-  float* at(int64_t word, int64_t lane) const { return panels + lane / width * stride + word * width + lane % width; }
+  explicit PanelWriter(const PackArgs& g) : panels(static_cast<float*>(g.panel)), width(g.width), strip_stride(g.strip_stride / 4) {}
+  float* at(int64_t word, int64_t lane) const {
+    return width == 8 ? panels + lane / 8 * strip_stride + word * 8 + lane % 8 : panels + word * width + lane;
+  }
   // The next n lanes, all of a vector or its first 8. A panel is whole vectors wide, or 8.
   void put(int64_t word, int64_t lane, Vec x, int n) const {
     if (width >= kLanes && n == kLanes) return store(at(word, lane), x);
@@ -138,7 +140,8 @@ void pack(const PackArgs& g) {
       const Source* const from = source + w * word_stride;
       prefetch(from, kDepth);
       int64_t lane = 0;
-      for (; lane + kLanes <= done_lanes; lane += kLanes) out.put(w, lane, Format::along_lanes(from + lane, g.depth_stride, kLanes), kLanes);
+      for (; lane + kLanes <= done_lanes; lane += kLanes)
+        out.put(w, lane, Format::along_lanes(from + lane, g.depth_stride, kLanes), kLanes);
       if (lane < done_lanes) out.put(w, lane, Format::along_lanes(from + lane, g.depth_stride, 8), 8);
     }
   } else if (g.depth_stride == 1) {

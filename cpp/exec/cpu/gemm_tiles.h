@@ -105,6 +105,35 @@ void multiply_with_epilogue(MultiplyFunction multiply, const Panels& panels, con
   }
 }
 
+// C[rows, lanes] (bf16, c_row elements from row to row) = the product. One pass over the contraction, as above.
+inline void multiply_into_bf16(MultiplyFunction multiply, void (*store)(uint16_t*, const float*, int64_t, float, bool),
+                               const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range, uint16_t* c,
+                               int64_t c_row) {
+  alignas(64) float tile[kTileRows * kPanelLanes];
+  for (int64_t row = range.row; row < range.row_end; row += kTileRows) {
+    const int rows = static_cast<int>(std::min<int64_t>(kTileRows, range.row_end - row));
+    for (int64_t panel = range.panel; panel < range.panel_end; ++panel) {
+      const int width = panels.width(panel), lanes = panels.lanes(panel);
+      uint16_t* const out = c + row * c_row + panels.start(panel);
+      const bool whole = lanes == width;  // else the panel is wider than C
+      multiply({.rows = rows,
+                .lanes = width,
+                .words = b.words,
+                .a = a.at(row, 0),
+                .a_row = a.row_bytes,
+                .a_step = a.step_bytes,
+                .half_word = a.half_word,
+                .b = b.at(panels, panel, 0),
+                .b_step = b.step(panels, panel),
+                .c = whole ? nullptr : tile,
+                .c_row = whole ? c_row : kPanelLanes,
+                .add = false,
+                .c_bf16 = whole ? out : nullptr});
+      for (int r = 0; r < rows && !whole; ++r) store(out + r * c_row, tile + r * kPanelLanes, lanes, 1.0f, false);
+    }
+  }
+}
+
 // C[rows, lanes] (f32, c_row floats from row to row) = or += the product, in blocks of the contraction. C holds the partial sums.
 inline void multiply_into(MultiplyFunction multiply, void (*store)(float*, const float*, int64_t, float, bool), const Panels& panels,
                           const RowOperand& a, const LaneOperand& b, TileRange range, float* c, int64_t c_row, bool accumulate) {

@@ -114,6 +114,8 @@ class PartResult {
     if (type_ == DType::kF32) {
       float* const c = reinterpret_cast<float*>(c_) + row * c_row_;
       multiply_into(multiply_, kernels_.store_f32, panels_, a, b, range, c, c_row_, accumulate_ || !first);
+    } else if (first && block.last && !accumulate_) {
+      multiply_into_bf16(multiply_, kernels_.store_bf16, panels_, a, b, range, reinterpret_cast<uint16_t*>(c_) + row * c_row_, c_row_);
     } else if (first && block.last) {
       multiply_with_epilogue(multiply_, panels_, a, b, range, [&](const float* tile, int64_t at, int count, int64_t lane, int lanes) {
         for (int r = 0; r < count; ++r) store(tile + r * kPanelLanes, row + at + r, lane, lanes);
@@ -194,7 +196,7 @@ struct Range {
 void pack_strips(void (*pack)(const PackArgs&), const MatrixIn& a, Range depth, Range m, int64_t words, char* strips) {
   pack({.panel = strips,
         .width = kTileRows,
-        .panel_stride = words * 4 * kTileRows,
+        .strip_stride = words * 4 * kTileRows,
         .lanes = m.count,
         .depth = depth.count,
         .source = at(a.data, depth.start * a.row + m.start, a.type),

@@ -39,7 +39,7 @@ struct CrossEntropy {
   RowsIn w;  // [vocab, embed]
   const int32_t* targets;
   int64_t vocab_offset = 0;
-  float softcap = 0;    // 0: none
+  float softcap = 0;     // 0: none
   int64_t chunk = 1024;  // tokens; scratch with gradients is about vocab x chunk x (4 bytes f32, 2 bytes bf16)
 };
 
