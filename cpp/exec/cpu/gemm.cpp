@@ -146,14 +146,7 @@ void run_tile(const Packing& packing, int64_t batch, TileRange range) {
         });
   }
   uint16_t* c = static_cast<uint16_t*>(g.c.data) + batch * g.c.batch;
-  if (g.alpha == 1.0f && !g.accumulate) {
-    return multiply_into_bf16(multiply, packing.kernels.store_bf16, packing.panels, a, b, range, c, g.c.row);
-  }
-  multiply_with_epilogue(multiply, packing.panels, a, b, range, [&](const float* tile, int64_t row, int rows, int64_t lane, int lanes) {
-    for (int r = 0; r < rows; ++r) {
-      packing.kernels.store_bf16(c + (row + r) * g.c.row + lane, tile + r * kPanelLanes, lanes, g.alpha, g.accumulate);
-    }
-  });
+  multiply_into_bf16(multiply, packing.kernels.store_bf16, packing.panels, a, b, range, c, g.c.row, g.alpha, g.accumulate);
 }
 
 // About 24 tiles or more where they stay above some 10 MFLOP, so that any number of threads finds work, of at most some 40 MFLOP.
@@ -192,9 +185,9 @@ GemmPlan plan_gemm(const Gemm& gemm, Isa isa) {
   const bool a_bf16 = g.a.type == DType::kBF16, b_bf16 = g.b.type == DType::kBF16;
   plan.word = a_bf16 && b_bf16 && gemm_kernels(isa).has_bf16_pairs ? Word::kBf16Pair : Word::kF32;
   // In place wherever the words and lanes are there: measured equal or better than packing in all three forms of f32 (with huge pages).
-  // But rows a multiple of 4 KiB apart share their cache sets: 83 % of the peak in place, 93 % packed, if A is read along its rows.
+  // But not where B's rows share cache sets and A is read along its rows: 83 % of the peak in place, 93 % packed.
   plan.pack_a = plan.word == Word::kF32 ? a_bf16 || (g.a.col != 1 && g.a.row != 1) : g.a.col != 1;
-  plan.pack_b = plan.word != Word::kF32 || b_bf16 || g.b.col != 1 || g.n % 16 != 0 || (g.b.row % 1024 == 0 && g.a.col == 1);
+  plan.pack_b = plan.word != Word::kF32 || b_bf16 || g.b.col != 1 || g.n % 16 != 0 || (share_cache_sets(g.b.row) && g.a.col == 1);
   const int64_t words = words_of(g, plan.word);
   plan.a_bytes = plan.pack_a ? round_up(copies(g, g.a.batch) * round_up(g.m, kTileRows) * words * 4, 64) : 0;
   plan.b_bytes = plan.pack_b ? copies(g, g.b.batch) * Panels(g.n).padded() * words * 4 : 0;

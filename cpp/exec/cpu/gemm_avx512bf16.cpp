@@ -6,6 +6,8 @@ namespace mw::avx512bf16 {
 namespace {
 #include "exec/cpu/vec_avx512.inl"
 //
+#include "exec/cpu/kernels/storage.inl"
+//
 #include "exec/cpu/gemm_micro.inl"
 //
 #include "exec/cpu/gemm_pack.inl"

@@ -1,5 +1,5 @@
-// Packing of panels and strips. Included after vec_*.inl. Words are moved as 32-bit floats; a bf16 pair that is consecutive in
-// memory moves as one.
+// Packing of panels and strips. Included after vec_*.inl and storage.inl. Words are moved as 32-bit floats; a bf16 pair that is consecutive
+// in memory moves as one.
 inline void transpose8(const __m256 in[8], float* out, int64_t out_row) {
   __m256 t[8], s[8];
 #pragma GCC unroll 4
@@ -28,7 +28,7 @@ struct F32ToF32 {
   static constexpr int kDepth = 1;
   static float word(const float* p, int64_t, int) { return *p; }
   static __m256 along_depth(const float* p) { return _mm256_loadu_ps(p); }
-  static Vec along_lanes(const float* p, int64_t, int n) { return n == kLanes ? load(p) : load_first(p, n); }
+  static Vec along_lanes(const float* p, int64_t, int n) { return read(p, n); }
 };
 inline float float_of_bits(uint32_t bits) {
   float x;
@@ -42,7 +42,7 @@ struct Bf16ToF32 {
   static __m256 along_depth(const uint16_t* p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), 16));
   }
-  static Vec along_lanes(const uint16_t* p, int64_t, int n) { return n == kLanes ? load(p) : load_first(p, n); }
+  static Vec along_lanes(const uint16_t* p, int64_t, int n) { return read(p, n); }
 };
 struct Bf16ToPairs {
   using Source = uint16_t;

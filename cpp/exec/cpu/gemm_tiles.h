@@ -14,6 +14,8 @@ inline constexpr int64_t kStridedBlockWords = 256;  // where both operands are r
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+// Rows of floats so far apart begin in the same sets of the caches: in place, few of them stay.
+inline bool share_cache_sets(int64_t row_floats) { return row_floats % 1024 == 0; }
 inline int64_t elements_per_word(Word word) { return word == Word::kF32 ? 1 : 2; }
 
 // n lanes as panels of 48, ended by what pads least: one of 32, two of 32, or (n <= 16) one of 16.
@@ -79,59 +81,60 @@ inline MultiplyFunction multiply_function(const GemmKernels& kernels, Word word)
   return word == Word::kF32 ? kernels.multiply_f32 : kernels.multiply_bf16;
 }
 
+// Calls body(g, row, panel) for each 8 rows x 1 panel of the range, where g reads words [word, word + words) of both operands and its
+// result is still to be set.
+template <typename Body>
+void for_each_micro(const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range, int64_t word, int64_t words,
+                    Body&& body) {
+  for (int64_t row = range.row; row < range.row_end; row += kTileRows) {
+    const int rows = static_cast<int>(std::min<int64_t>(kTileRows, range.row_end - row));
+    for (int64_t panel = range.panel; panel < range.panel_end; ++panel) {
+      body(MicroArgs{.rows = rows,
+                     .lanes = panels.width(panel),
+                     .words = words,
+                     .a = a.at(row, word),
+                     .a_row = a.row_bytes,
+                     .a_step = a.step_bytes,
+                     .half_word = a.half_word && word + words == b.words,
+                     .b = b.at(panels, panel, word),
+                     .b_step = b.step(panels, panel),
+                     .c = nullptr,
+                     .c_row = kPanelLanes,
+                     .add = false},
+           row, panel);
+    }
+  }
+}
+
 // For each 8 rows x 1 panel of the range, calls epilogue(tile, row, rows, lane, lanes) with the product in tile[rows][48], which
 // lies in the first-level cache. The whole contraction is one pass: for long ones give few panels.
 template <typename Epilogue>
 void multiply_with_epilogue(MultiplyFunction multiply, const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range,
                             Epilogue&& epilogue) {
   alignas(64) float tile[kTileRows * kPanelLanes];
-  for (int64_t row = range.row; row < range.row_end; row += kTileRows) {
-    const int rows = static_cast<int>(std::min<int64_t>(kTileRows, range.row_end - row));
-    for (int64_t panel = range.panel; panel < range.panel_end; ++panel) {
-      multiply({.rows = rows,
-                .lanes = panels.width(panel),
-                .words = b.words,
-                .a = a.at(row, 0),
-                .a_row = a.row_bytes,
-                .a_step = a.step_bytes,
-                .half_word = a.half_word,
-                .b = b.at(panels, panel, 0),
-                .b_step = b.step(panels, panel),
-                .c = tile,
-                .c_row = kPanelLanes,
-                .add = false});
-      epilogue(static_cast<const float*>(tile), row, rows, panels.start(panel), panels.lanes(panel));
-    }
-  }
+  for_each_micro(panels, a, b, range, 0, b.words, [&](MicroArgs g, int64_t row, int64_t panel) {
+    g.c = tile;
+    multiply(g);
+    epilogue(static_cast<const float*>(tile), row, g.rows, panels.start(panel), panels.lanes(panel));
+  });
 }
 
-// C[rows, lanes] (bf16, c_row elements from row to row) = the product. One pass over the contraction, as above.
+// C[rows, lanes] (bf16, c_row elements from row to row) = or += alpha * the product. One pass over the contraction, as above.
 inline void multiply_into_bf16(MultiplyFunction multiply, void (*store)(uint16_t*, const float*, int64_t, float, bool),
-                               const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range, uint16_t* c,
-                               int64_t c_row) {
+                               const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range, uint16_t* c, int64_t c_row,
+                               float alpha, bool accumulate) {
   alignas(64) float tile[kTileRows * kPanelLanes];
-  for (int64_t row = range.row; row < range.row_end; row += kTileRows) {
-    const int rows = static_cast<int>(std::min<int64_t>(kTileRows, range.row_end - row));
-    for (int64_t panel = range.panel; panel < range.panel_end; ++panel) {
-      const int width = panels.width(panel), lanes = panels.lanes(panel);
-      uint16_t* const out = c + row * c_row + panels.start(panel);
-      const bool whole = lanes == width;  // else the panel is wider than C
-      multiply({.rows = rows,
-                .lanes = width,
-                .words = b.words,
-                .a = a.at(row, 0),
-                .a_row = a.row_bytes,
-                .a_step = a.step_bytes,
-                .half_word = a.half_word,
-                .b = b.at(panels, panel, 0),
-                .b_step = b.step(panels, panel),
-                .c = whole ? nullptr : tile,
-                .c_row = whole ? c_row : kPanelLanes,
-                .add = false,
-                .c_bf16 = whole ? out : nullptr});
-      for (int r = 0; r < rows && !whole; ++r) store(out + r * c_row, tile + r * kPanelLanes, lanes, 1.0f, false);
+  for_each_micro(panels, a, b, range, 0, b.words, [&](MicroArgs g, int64_t row, int64_t panel) {
+    const int lanes = panels.lanes(panel);
+    uint16_t* const out = c + row * c_row + panels.start(panel);
+    if (lanes == g.lanes && alpha == 1.0f && !accumulate) {
+      g.c_bf16 = out, g.c_row = c_row;
+      return multiply(g);
     }
-  }
+    g.c = tile;
+    multiply(g);
+    for (int r = 0; r < g.rows; ++r) store(out + r * c_row, tile + r * kPanelLanes, lanes, alpha, accumulate);
+  });
 }
 
 // C[rows, lanes] (f32, c_row floats from row to row) = or += the product, in blocks of the contraction. C holds the partial sums.
@@ -143,39 +146,21 @@ inline void multiply_into(MultiplyFunction multiply, void (*store)(float*, const
   const int64_t blocks = std::max<int64_t>(1, (b.words + wanted / 2) / wanted);
   const int64_t block_words = ceil_div(b.words, blocks);
   for (int64_t word = 0; word < b.words; word += block_words) {
-    const int64_t words = std::min(block_words, b.words - word);
-    const bool add = accumulate || word > 0;
-    const bool half_word = a.half_word && word + words == b.words;
-    for (int64_t row = range.row; row < range.row_end; row += kTileRows) {
-      const int rows = static_cast<int>(std::min<int64_t>(kTileRows, range.row_end - row));
-      for (int64_t panel = range.panel; panel < range.panel_end; ++panel) {
-        const int width = panels.width(panel), lanes = panels.lanes(panel);
-        float* out = c + row * c_row + panels.start(panel);
-        MicroArgs g{.rows = rows,
-                    .lanes = width,
-                    .words = words,
-                    .a = a.at(row, word),
-                    .a_row = a.row_bytes,
-                    .a_step = a.step_bytes,
-                    .half_word = half_word,
-                    .b = b.at(panels, panel, word),
-                    .b_step = b.step(panels, panel),
-                    .c = out,
-                    .c_row = c_row,
-                    .add = add};
-        if (lanes == width) {
-          multiply(g);
-          continue;
-        }
-        g.c = tile;  // the panel is wider than C
-        g.c_row = kPanelLanes;
-        if (add) {
-          for (int r = 0; r < rows; ++r) std::copy_n(out + r * c_row, lanes, tile + r * kPanelLanes);
-        }
-        multiply(g);
-        for (int r = 0; r < rows; ++r) store(out + r * c_row, tile + r * kPanelLanes, lanes, 1.0f, false);
+    for_each_micro(panels, a, b, range, word, std::min(block_words, b.words - word), [&](MicroArgs g, int64_t row, int64_t panel) {
+      const int lanes = panels.lanes(panel);
+      float* const out = c + row * c_row + panels.start(panel);
+      g.add = accumulate || word > 0;
+      if (lanes == g.lanes) {
+        g.c = out, g.c_row = c_row;
+        return multiply(g);
       }
-    }
+      g.c = tile;  // the panel is wider than C
+      if (g.add) {
+        for (int r = 0; r < g.rows; ++r) std::copy_n(out + r * c_row, lanes, tile + r * kPanelLanes);
+      }
+      multiply(g);
+      for (int r = 0; r < g.rows; ++r) store(out + r * c_row, tile + r * kPanelLanes, lanes, 1.0f, false);
+    });
   }
 }
 

@@ -114,25 +114,20 @@ class PartResult {
     if (type_ == DType::kF32) {
       float* const c = reinterpret_cast<float*>(c_) + row * c_row_;
       multiply_into(multiply_, kernels_.store_f32, panels_, a, b, range, c, c_row_, accumulate_ || !first);
-    } else if (first && block.last && !accumulate_) {
-      multiply_into_bf16(multiply_, kernels_.store_bf16, panels_, a, b, range, reinterpret_cast<uint16_t*>(c_) + row * c_row_, c_row_);
     } else if (first && block.last) {
-      multiply_with_epilogue(multiply_, panels_, a, b, range, [&](const float* tile, int64_t at, int count, int64_t lane, int lanes) {
-        for (int r = 0; r < count; ++r) store(tile + r * kPanelLanes, row + at + r, lane, lanes);
-      });
+      uint16_t* const c = reinterpret_cast<uint16_t*>(c_) + row * c_row_;
+      multiply_into_bf16(multiply_, kernels_.store_bf16, panels_, a, b, range, c, c_row_, 1.0f, accumulate_);
     } else {
       const int64_t width = panels_.padded();
       multiply_into(multiply_, kernels_.store_f32, panels_, a, b, range, sums_ + row * width, width, !first);
       const int64_t lanes = panels_.start(panels_.count() - 1) + panels_.lanes(panels_.count() - 1);
-      for (int64_t r = row; block.last && r < row + rows; ++r) store(sums_ + r * width, r, 0, lanes);
+      for (int64_t r = row; block.last && r < row + rows; ++r) {
+        kernels_.store_bf16(reinterpret_cast<uint16_t*>(c_) + r * c_row_, sums_ + r * width, lanes, 1.0f, accumulate_);
+      }
     }
   }
 
  private:
-  void store(const float* sums, int64_t row, int64_t lane, int64_t lanes) const {
-    kernels_.store_bf16(reinterpret_cast<uint16_t*>(c_) + row * c_row_ + lane, sums, lanes, 1.0f, accumulate_);
-  }
-
   const GemmKernels& kernels_;
   MultiplyFunction multiply_;
   char* c_;  // the part's first row and lane

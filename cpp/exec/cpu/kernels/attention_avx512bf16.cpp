@@ -11,6 +11,8 @@ namespace {
 //
 #include "exec/cpu/gemm_micro.inl"
 //
+#include "exec/cpu/kernels/storage.inl"
+//
 #include "exec/cpu/gemm_pack.inl"
 //
 #include "exec/cpu/store_row.inl"

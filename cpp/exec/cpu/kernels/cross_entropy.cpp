@@ -45,7 +45,7 @@ struct Layout {
     const bool pairs = c.x.type == DType::kBF16 && c.w.type == DType::kBF16 && gemm_kernels(isa).has_bf16_pairs;
     const bool gradients = pass != CrossEntropyPass::kForward;
     word = pairs ? Word::kBf16Pair : Word::kF32;
-    copy_w = !pairs && (c.w.type != DType::kF32 || (gradients && (c.embed % 16 != 0 || c.w.row % 1024 == 0)));
+    copy_w = !pairs && (c.w.type != DType::kF32 || (gradients && (c.embed % 16 != 0 || share_cache_sets(c.w.row))));
     chunk = std::max<int64_t>(1, std::min(c.chunk, c.tokens));
     x_words = ceil_div(c.embed, elements_per_word(word));
     token_row = padded_row(Panels(chunk).padded());

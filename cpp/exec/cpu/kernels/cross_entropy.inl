@@ -1,4 +1,4 @@
-// Included after math.inl.
+// Included after math.inl and storage.inl.
 // Softcap c: t = tanh(z / c) gives the logit c t and its slope 1 - t^2.
 struct Softcap {
   Vec cap, inverse;
@@ -45,55 +45,40 @@ void exp_tile(const ExpTile& t) {
   }
 }
 
-// f(i, count) for whole vectors, then f(i, rest) for the rest; the body picks load or load_first by count.
-template <typename T>
-inline Vec load_some(const T* p, int64_t count) {
-  return count == kLanes ? load(p) : load_first(p, count);
-}
-template <typename T>
-inline void store_some(T* p, Vec x, int64_t count) {
-  count == kLanes ? store(p, x) : store_first(p, x, count);
-}
-inline int64_t some(int64_t i, int64_t n) { return n - i < kLanes ? n - i : kLanes; }
-
 template <typename X, typename W>
 float dot(const void* x, const void* w, int64_t n) {
   Vec sum = zero();
-  for (int64_t i = 0; i < n; i += kLanes) {
-    sum = fma(load_some(static_cast<const X*>(x) + i, some(i, n)), load_some(static_cast<const W*>(w) + i, some(i, n)), sum);
-  }
+  each_vector(n, [&](int64_t i, int64_t lanes) {
+    sum = fma(read(static_cast<const X*>(x) + i, lanes), read(static_cast<const W*>(w) + i, lanes), sum);
+  });
   return sum_lanes(sum);
 }
 
 void cap(float* logits, float* slopes, int64_t n, float softcap) {
   const Softcap c(softcap);
-  for (int64_t i = 0; i < n; i += kLanes) {
-    const Vec share = tanh(load_some(logits + i, some(i, n)) * c.inverse);
-    store_some(logits + i, share * c.cap, some(i, n));
-    store_some(slopes + i, fnma(share, share, set1(1.0f)), some(i, n));
-  }
+  each_vector(n, [&](int64_t i, int64_t lanes) {
+    const Vec share = tanh(read(logits + i, lanes) * c.inverse);
+    write(logits + i, share * c.cap, lanes);
+    write(slopes + i, fnma(share, share, set1(1.0f)), lanes);
+  });
 }
 
 template <typename X>
 void scale_row(float* y, const void* x, float scale, int64_t n) {
-  for (int64_t i = 0; i < n; i += kLanes)
-    store_some(y + i, mul(set1(scale), load_some(static_cast<const X*>(x) + i, some(i, n))), some(i, n));
+  each_vector(n, [&](int64_t i, int64_t lanes) { write(y + i, mul(set1(scale), read(static_cast<const X*>(x) + i, lanes)), lanes); });
 }
 
 template <typename X>
 void subtract_row(float* y, const void* x, float scale, int64_t n) {
-  for (int64_t i = 0; i < n; i += kLanes) {
-    const int64_t count = some(i, n);
-    store_some(y + i, fnma(set1(scale), load_some(static_cast<const X*>(x) + i, count), load_some(y + i, count)), count);
-  }
+  each_vector(n, [&](int64_t i, int64_t lanes) {
+    write(y + i, fnma(set1(scale), read(static_cast<const X*>(x) + i, lanes), read(y + i, lanes)), lanes);
+  });
 }
 
 template <typename Y, typename W>
 void combine_row(void* y, const float* sum, float factor, const void* w, float scale, int64_t n) {
-  for (int64_t i = 0; i < n; i += kLanes) {
-    const int64_t count = some(i, n);
-    const Vec scaled = mul(set1(factor), load_some(sum + i, count));
-    store_some(static_cast<Y*>(y) + i, w == nullptr ? scaled : fnma(set1(scale), load_some(static_cast<const W*>(w) + i, count), scaled),
-               count);
-  }
+  each_vector(n, [&](int64_t i, int64_t lanes) {
+    const Vec scaled = mul(set1(factor), read(sum + i, lanes));
+    write(static_cast<Y*>(y) + i, w == nullptr ? scaled : fnma(set1(scale), read(static_cast<const W*>(w) + i, lanes), scaled), lanes);
+  });
 }

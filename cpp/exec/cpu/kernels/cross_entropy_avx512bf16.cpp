@@ -8,6 +8,8 @@ namespace {
 //
 #include "exec/cpu/kernels/math.inl"
 //
+#include "exec/cpu/kernels/storage.inl"
+//
 #include "exec/cpu/kernels/cross_entropy.inl"
 }  // namespace
 
