@@ -70,14 +70,30 @@ Cost cost_update(const Signature& signature) {
   return cost;
 }
 
-// ---- adamw: weight, gradient, m, v, lr, gradient_scale, correction1, correction2 -> weight, m, v ----
+// Adds the new weight in the dtype of the attribute `copy`, where there is one.
+std::vector<Type> with_copy(std::vector<Type> results, const Attributes& attributes) {
+  if (attributes.find("copy") == nullptr) return results;
+  const DType dtype = parse_dtype(attributes.text("copy"));
+  if (dtype != DType::kBF16) throw UserError(concat_text("copy is ", dtype_name(dtype), "; expected bf16"));
+  results.push_back(results.at(0).with_dtype(dtype));
+  return results;
+}
+void reference_copy(const ReferenceContext& context, size_t copy) {
+  if (context.attributes->find("copy") != nullptr) context.result(copy).data = context.result(0).data;
+}
+std::vector<Tensor> with_copy(std::vector<Tensor> results, const Attributes& attributes) {
+  if (attributes.find("copy") != nullptr) results.push_back(cast(results.at(0), parse_dtype(attributes.text("copy"))));
+  return results;
+}
+
+// ---- adamw: weight, gradient, m, v, lr, gradient_scale, correction1, correction2 -> weight, m, v [, copy] ----
 
 constexpr std::array<const char*, 8> kAdamwNames{"weight", "gradient",       "first_moment", "second_moment",
                                                  "lr",     "gradient_scale", "correction1",  "correction2"};
 
 std::vector<Type> infer_adamw(const Signature& signature) {
   check_update(signature, kAdamwNames, 4);
-  return {signature.operand(0), signature.operand(2), signature.operand(3)};
+  return with_copy({signature.operand(0), signature.operand(2), signature.operand(3)}, *signature.attributes);
 }
 
 void reference_adamw(const ReferenceContext& context) {
@@ -93,6 +109,7 @@ void reference_adamw(const ReferenceContext& context) {
     context.result(1).data[i] = m;
     context.result(2).data[i] = v;
   }
+  reference_copy(context, 3);
 }
 
 std::vector<Tensor> decompose_adamw(const std::vector<Tensor>& operands, const Attributes& a) {
@@ -102,16 +119,16 @@ std::vector<Tensor> decompose_adamw(const std::vector<Tensor>& operands, const A
   const Tensor m = first + (g - first) * (1 - a.number("beta1"));
   const Tensor v = second * a.number("beta2") + g * (1 - a.number("beta2")) * g;
   const Tensor denominator = sqrt(v) / sqrt(operands[7]) + a.number("eps");
-  return {decayed - m * (lr / operands[6]) / denominator, m, v};
+  return with_copy({decayed - m * (lr / operands[6]) / denominator, m, v}, a);
 }
 
-// ---- sgd: weight, gradient, momentum buffer, lr, gradient_scale -> weight, momentum buffer ----
+// ---- sgd: weight, gradient, momentum buffer, lr, gradient_scale -> weight, momentum buffer [, copy] ----
 
 constexpr std::array<const char*, 5> kSgdNames{"weight", "gradient", "momentum_buffer", "lr", "gradient_scale"};
 
 std::vector<Type> infer_sgd(const Signature& signature) {
   check_update(signature, kSgdNames, 3);
-  return {signature.operand(0), signature.operand(2)};
+  return with_copy({signature.operand(0), signature.operand(2)}, *signature.attributes);
 }
 
 void reference_sgd(const ReferenceContext& context) {
@@ -123,13 +140,14 @@ void reference_sgd(const ReferenceContext& context) {
     context.result(0).data[i] = w - lr * b;
     context.result(1).data[i] = b;
   }
+  reference_copy(context, 2);
 }
 
 std::vector<Tensor> decompose_sgd(const std::vector<Tensor>& operands, const Attributes& a) {
   const Tensor weight = operands[0];
   const Tensor g = operands[1] * operands[4] + weight * a.number("weight_decay");
   const Tensor b = operands[2] * a.number("momentum") + g;
-  return {weight - b * operands[3], b};
+  return with_copy({weight - b * operands[3], b}, a);
 }
 
 const std::array<OpDef, 3> kDefs{
@@ -141,9 +159,10 @@ const std::array<OpDef, 3> kDefs{
           .reference = reference_squares,
           .decompose = decompose_squares},
     OpDef{.name = "adamw",
-          .doc = "AdamW (Loshchilov and Hutter 2017) in torch's arithmetic: g = scale gradient; w = w (1 - lr decay); m = m + (1 - beta1) "
-                 "(g - m); "
-                 "v = beta2 v + (1 - beta2) g g; w = w - (lr / c1) m / (sqrt(v) / sqrt(c2) + eps).",
+          .doc =
+              "AdamW (Loshchilov and Hutter 2017) in torch's arithmetic: g = scale gradient; w = w (1 - lr decay); m = m + (1 - beta1) "
+              "(g - m); "
+              "v = beta2 v + (1 - beta2) g g; w = w - (lr / c1) m / (sqrt(v) / sqrt(c2) + eps). With copy=\"bf16\" also w in that dtype.",
           .num_operands = 8,
           .infer = infer_adamw,
           .cost = cost_update<15>,
@@ -151,7 +170,8 @@ const std::array<OpDef, 3> kDefs{
           .decompose = decompose_adamw,
           .in_place = {0, 2, 3, -1}},
     OpDef{.name = "sgd",
-          .doc = "SGD in torch's arithmetic: g = scale gradient + decay w; b = momentum b + g; w = w - lr b.",
+          .doc = "SGD in torch's arithmetic: g = scale gradient + decay w; b = momentum b + g; w = w - lr b. With copy=\"bf16\" also w in "
+                 "that dtype.",
           .num_operands = 5,
           .infer = infer_sgd,
           .cost = cost_update<7>,
@@ -167,18 +187,22 @@ std::span<const OpDef> optimizer_update_ops() { return kDefs; }
 Tensor sum_of_squares(std::vector<Tensor> values, Source source) { return values.at(0).builder->append1(kDefs[0], values, {}, source); }
 
 AdamWResult adamw(Tensor weight, Tensor gradient, Tensor first_moment, Tensor second_moment, Tensor lr, Tensor gradient_scale,
-                  Tensor correction1, Tensor correction2, double beta1, double beta2, double eps, double weight_decay, Source source) {
-  const std::vector<Tensor> results =
-      weight.builder->append(kDefs[1], {weight, gradient, first_moment, second_moment, lr, gradient_scale, correction1, correction2},
-                             {{"beta1", beta1}, {"beta2", beta2}, {"eps", eps}, {"weight_decay", weight_decay}}, source);
-  return {results[0], results[1], results[2]};
+                  Tensor correction1, Tensor correction2, double beta1, double beta2, double eps, double weight_decay,
+                  std::optional<DType> copy, Source source) {
+  Attributes attributes{{"beta1", beta1}, {"beta2", beta2}, {"eps", eps}, {"weight_decay", weight_decay}};
+  if (copy) attributes.set("copy", std::string(dtype_name(*copy)));
+  const std::vector<Tensor> results = weight.builder->append(
+      kDefs[1], {weight, gradient, first_moment, second_moment, lr, gradient_scale, correction1, correction2}, attributes, source);
+  return {results[0], results[1], results[2], copy ? results[3] : Tensor{}};
 }
 
 SgdResult sgd(Tensor weight, Tensor gradient, Tensor momentum_buffer, Tensor lr, Tensor gradient_scale, double momentum,
-              double weight_decay, Source source) {
-  const std::vector<Tensor> results = weight.builder->append(kDefs[2], {weight, gradient, momentum_buffer, lr, gradient_scale},
-                                                             {{"momentum", momentum}, {"weight_decay", weight_decay}}, source);
-  return {results[0], results[1]};
+              double weight_decay, std::optional<DType> copy, Source source) {
+  Attributes attributes{{"momentum", momentum}, {"weight_decay", weight_decay}};
+  if (copy) attributes.set("copy", std::string(dtype_name(*copy)));
+  const std::vector<Tensor> results =
+      weight.builder->append(kDefs[2], {weight, gradient, momentum_buffer, lr, gradient_scale}, attributes, source);
+  return {results[0], results[1], copy ? results[2] : Tensor{}};
 }
 
 }  // namespace mw

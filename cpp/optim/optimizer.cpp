@@ -24,27 +24,32 @@ Tensor global_norm(Builder& b, const std::vector<Tensor>& gradients, const OverS
   return sqrt(squares);
 }
 
+struct NewWeight {
+  Tensor weight, copy;  // FP32, and in the parameter's own dtype where the rule gives it at once
+};
+
 // New version of the FP32 weights; states of the rule are written.
-Tensor update_weight(Builder& b, const OptimizerConfig& config, const TrainedParameter& parameter, Tensor weight, Tensor gradient,
-                     const Scalars& scalars) {
+NewWeight update_weight(Builder& b, const OptimizerConfig& config, const TrainedParameter& parameter, Tensor weight, Tensor gradient,
+                        const Scalars& scalars) {
   const Type type = parameter.type.with_dtype(DType::kF32);
   const double decay = parameter.decay ? config.weight_decay : 0.0;
+  const std::optional<DType> copy = parameter.type.dtype == DType::kBF16 ? std::optional(DType::kBF16) : std::nullopt;
   if (config.kind == "adamw") {
     const Tensor m = b.state("first_moment." + parameter.name, type), v = b.state("second_moment." + parameter.name, type);
     const AdamWResult r = adamw(weight, gradient, m, v, scalars.lr, scalars.gradient_scale, scalars.correction1, scalars.correction2,
-                                config.beta1, config.beta2, config.eps, decay);
+                                config.beta1, config.beta2, config.eps, decay, copy);
     b.write_state("first_moment." + parameter.name, r.first_moment);
     b.write_state("second_moment." + parameter.name, r.second_moment);
-    return r.weight;
+    return {r.weight, r.copy};
   }
   if (config.momentum == 0.0) {  // no buffer is kept
     const Tensor g = gradient * scalars.gradient_scale + weight * decay;
-    return weight - g * scalars.lr;
+    return {weight - g * scalars.lr, {}};
   }
   const Tensor buffer = b.state("momentum." + parameter.name, type);
-  const SgdResult r = sgd(weight, gradient, buffer, scalars.lr, scalars.gradient_scale, config.momentum, decay);
+  const SgdResult r = sgd(weight, gradient, buffer, scalars.lr, scalars.gradient_scale, config.momentum, decay, copy);
   b.write_state("momentum." + parameter.name, r.momentum);
-  return r.weight;
+  return {r.weight, r.copy};
 }
 
 // bias + rate sign(mean load - load).
@@ -114,9 +119,9 @@ Program trace_update(const OptimizerConfig& config, const std::vector<TrainedPar
     const std::string weight_name = has_master ? kMasterPrefix + parameter.name : parameter.name;
     const Tensor weight =
         has_master ? b.state(weight_name, parameter.type.with_dtype(DType::kF32)) : b.parameter(weight_name, parameter.type);
-    const Tensor updated = update_weight(b, config, parameter, weight, gradients[i], scalars);
-    b.write_state(weight_name, updated);
-    if (has_master) b.write_state(parameter.name, cast(updated, parameter.type.dtype));
+    const NewWeight updated = update_weight(b, config, parameter, weight, gradients[i], scalars);
+    b.write_state(weight_name, updated.weight);
+    if (has_master) b.write_state(parameter.name, updated.copy.builder ? updated.copy : cast(updated.weight, parameter.type.dtype));
   }
   for (const BalancedBias& bias : balanced) {
     Scope scope(b, "update." + bias.name);

@@ -69,6 +69,11 @@ inline float max_lanes(Vec x) {
 }
 
 inline Vec power_of_two(Ints n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23)); }
+inline Vec times_power_of_two(Vec x, Vec n) {  // -250 < n, whole
+  const Ints whole = _mm256_cvtps_epi32(min(set1(256.0f), n)),
+             half = _mm256_srai_epi32(whole, 1);  // two factors: n may pass 127 either way
+  return mul(mul(x, power_of_two(half)), power_of_two(_mm256_sub_epi32(whole, half)));
+}
 
 inline Vec exp(Vec x) {
   x = min(set1(128.0f), max(set1(-104.0f), x));
@@ -80,14 +85,14 @@ inline Vec exp(Vec x) {
   p = fma(p, r, set1(0.5f));
   p = fma(p, r, set1(1.0f));
   p = fma(p, r, set1(1.0f));
-  const Ints whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1);  // 2^n in two factors: n may pass 127 either way
-  return mul(mul(p, power_of_two(half)), power_of_two(_mm256_sub_epi32(whole, half)));
+  return times_power_of_two(p, n);
 }
 
 inline Vec round_pairs(Vec low, Vec high) {
   return _mm256_castsi256_ps(
       _mm256_or_si256(_mm256_cvtepu16_epi32(narrow(low)), _mm256_slli_epi32(_mm256_cvtepu16_epi32(narrow(high)), 16)));
 }
+inline void store_both(uint16_t* p, uint16_t* q, Vec x, Vec y) { store(p, x), store(q, y); }
 inline Vec join_pairs(const uint16_t* low, const uint16_t* high, int64_t) {
   const Ints first = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low)));
   const Ints second = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(high)));

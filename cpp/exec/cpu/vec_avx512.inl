@@ -59,6 +59,8 @@ inline void store_first(uint16_t* p, Vec x, int64_t n) { _mm256_mask_storeu_epi1
 inline float sum_lanes(Vec x) { return _mm512_reduce_add_ps(x); }
 inline float max_lanes(Vec x) { return _mm512_reduce_max_ps(x); }
 
+inline Vec times_power_of_two(Vec x, Vec n) { return _mm512_scalef_ps(x, n); }  // n whole
+
 // e^x, relative error below 2e-7; 0 below -104, infinity above 89, NaN stays.
 inline Vec exp(Vec x) {
   x = min(set1(128.0f), max(set1(-104.0f), x));
@@ -70,14 +72,28 @@ inline Vec exp(Vec x) {
   p = fma(p, r, set1(0.5f));
   p = fma(p, r, set1(1.0f));
   p = fma(p, r, set1(1.0f));
-  return _mm512_scalef_ps(p, n);
+  return times_power_of_two(p, n);
 }
 
 // Lane i becomes the bf16 pair (low[i], high[i]): rounded, or of the first n (8 or all) in memory.
+#ifdef __AVX512BF16__
+inline Ints narrow(Vec low, Vec high) { return (Ints)_mm512_cvtne2ps_pbh(high, low); }  // all of low, then all of high
+inline Vec round_pairs(Vec low, Vec high) {
+  const Ints order = _mm512_add_epi32(_mm512_mullo_epi32(lane_index(), _mm512_set1_epi32(0x10001)), _mm512_set1_epi32(0x100000));
+  return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, narrow(low, high)));
+}
+inline void store_both(uint16_t* p, uint16_t* q, Vec x, Vec y) {
+  const Ints both = narrow(x, y);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(both));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(q), _mm512_extracti64x4_epi64(both, 1));
+}
+#else
 inline Vec round_pairs(Vec low, Vec high) {
   return _mm512_castsi512_ps(
       _mm512_or_si512(_mm512_cvtepu16_epi32(narrow(low)), _mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow(high)), 16)));
 }
+inline void store_both(uint16_t* p, uint16_t* q, Vec x, Vec y) { store(p, x), store(q, y); }
+#endif
 inline Vec join_pairs(const uint16_t* low, const uint16_t* high, int64_t n) {
   const __mmask16 lanes = first_lanes(n);
   const Ints first = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, low));

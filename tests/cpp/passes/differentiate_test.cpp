@@ -123,7 +123,7 @@ TEST(differentiate, errors_say_what_was_found) {
   const Tensor w = c.parameter("w", kV);
   const Scope scope(c, "step");
   const Tensor lr = c.input("lr", {DType::kF32, {}});
-  c.output("loss", reduce_sum(sgd(w, w, w, lr, lr, 0.9, 0.0, Source("update.py:3")).weight, {"embed"}));
+  c.output("loss", reduce_sum(sgd(w, w, w, lr, lr, 0.9, 0.0, {}, Source("update.py:3")).weight, {"embed"}));
   EXPECT_ERROR(
       UserError, { differentiate(c.take()); }, "sgd at step (update.py:3) has no gradient, but the loss depends on a parameter through it");
 }

@@ -5,6 +5,7 @@ constexpr float kInfinity = __builtin_inff();
 
 inline int64_t round_to(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
 
 template <bool yes>
 struct Flag {
@@ -154,8 +155,12 @@ inline void store_scores(float* p, int width, int64_t r, int lane, Vec first, Ve
   }
 }
 
-// scores = cap tanh(scale scores / cap)
-inline void cap_scores(float* scores, int64_t count, float scale, float cap) {
+// scores = cap tanh(scale scores / cap), or scale scores if cap is 0.
+inline void scale_scores(float* scores, int64_t count, float scale, float cap) {
+  if (cap == 0) {
+    for (int64_t i = 0; i < count; i += kLanes) store(scores + i, mul(set1(scale), load(scores + i)));
+    return;
+  }
   const Vec inner = set1(scale / cap), outer = set1(cap);
   for (int64_t i = 0; i < count; i += kLanes) store(scores + i, mul(outer, tanh(mul(inner, load(scores + i)))));
 }
@@ -174,14 +179,15 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
   float* out_rows = take.take<float>(round_to(dv, 8) * width);
   float* k_block = take.take<float>(kForwardKeys * round_to(d, 16));
   float* v_block = take.take<float>(kForwardKeys * round_to(dv, 16));
-  alignas(64) float largest[kQueryLanes], sum[kQueryLanes];
-  for (int i = 0; i < width; ++i) largest[i] = q.sink[i], sum[i] = q.sink[i] == -kInfinity ? 0 : 1;
+  alignas(64) float largest[kQueryLanes], sum[kQueryLanes];  // of exponents of 2
+  for (int i = 0; i < width; ++i) largest[i] = q.sink[i] * kLog2E, sum[i] = q.sink[i] == -kInfinity ? 0 : 1;
   for (int64_t i = 0; i < round_to(dv, 8) * width; ++i) out[i] = 0;
   gather_rows(rows, q.q, q.count, width, d);
   pack_along<Format>(q_panel, rows, width, d);
 
   const KeyRange range = key_range(h, q, width);
-  const Vec scale = set1(h.softcap > 0 ? 1.0f : h.scale);
+  const bool scaled = h.softcap > 0 || h.scale <= 0;  // before the mask: the scale of -infinity has to be positive
+  const Vec scale = set1(kLog2E * (scaled ? 1.0f : h.scale));
   // Blocks begin at fixed keys, so that a query's sums are cut at the same places whatever its neighbours see.
   for (int64_t block = range.begin / kForwardKeys * kForwardKeys; block < range.end; block += kForwardKeys) {
     const int64_t first = (block > range.begin ? block : range.begin) & ~int64_t{1};
@@ -191,29 +197,45 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
     const BlockOperand k = block_operand<T, Words>(h.k, h.k_token, nullptr, 0, row, kPer == 1 ? count : 0, d, k_block);
     multiply_panel<Words>(width, static_cast<int>(count), d_words, kPer == 2 && d % 2 != 0, k.rows, k.row_bytes, 4, q_panel, width * 4,
                           scores, width, false);
-    if (h.softcap > 0) cap_scores(scores, count * width, h.scale, h.softcap);
+    if (scaled) scale_scores(scores, count * width, h.scale, h.softcap);
+    const auto in_block = [&](int64_t key) { return key < first ? 0 : smaller(key - first, count); };
+    const int64_t plain_begin = in_block(range.plain_begin), plain_end = larger(in_block(range.plain_end), plain_begin);
     for (int lane = 0; lane < width; lane += kLanes) {
       const LaneMask mask(q, lane);
       const Vec before = load(largest + lane);
       Vec top = before;
-      for (int64_t r = 0; r < count; ++r) {
-        Vec s = mul(load(scores + r * width + lane), scale);
-        if (first + r < range.plain_begin || first + r >= range.plain_end) s = mask.apply(h, first + r, s, set1(-kInfinity));
-        store(scores + r * width + lane, s);
-        top = max(s, top);
+      const auto hide = [&](int64_t from, int64_t to) {
+        for (int64_t r = from; r < to; ++r) {
+          float* const s = scores + r * width + lane;
+          store(s, mask.apply(h, first + r, load(s), set1(-kInfinity)));
+        }
+      };
+      hide(0, plain_begin);
+      hide(plain_end, count);
+      const auto scaled_score = [&](int64_t r) { return mul(load(scores + r * width + lane), scale); };
+      int64_t row_of_four = 0;  // four maxima at a time: one alone waits for itself
+      if (count >= 4) {
+        Vec tops[4] = {top, top, top, top};
+        for (; row_of_four + 4 <= count; row_of_four += 4) {
+#pragma GCC unroll 4
+          for (int t = 0; t < 4; ++t) tops[t] = max(scaled_score(row_of_four + t), tops[t]);
+        }
+        top = max(max(tops[0], tops[1]), max(tops[2], tops[3]));
       }
+      for (int64_t r = row_of_four; r < count; ++r) top = max(scaled_score(r), top);
       const Vec reference = select(less(set1(-kInfinity), top), top, zero());  // a lane that has seen nothing yet: exp(-inf) is 0
       Vec total = load(sum + lane);
       if (!all_equal(before, top)) {
-        const Vec shrink = exp(sub(before, reference));
+        const Vec shrink = exp2(sub(before, reference));
         total = mul(total, shrink);
         for (int64_t i = 0; i < dv; ++i) store(out + i * width + lane, mul(load(out + i * width + lane), shrink));
         store(largest + lane, top);
       }
+      const Vec shift = sub(zero(), reference);
+      const auto probability = [&](int64_t r) { return exp2(fma(load(scores + r * width + lane), scale, shift)); };
       for (int64_t r = 0; r < count; r += 2) {
         const bool two = r + 1 < count;
-        const Vec p0 = exp(sub(load(scores + r * width + lane), reference));
-        const Vec p1 = two ? exp(sub(load(scores + (r + 1) * width + lane), reference)) : zero();
+        const Vec p0 = probability(r), p1 = two ? probability(r + 1) : zero();
         total = add(add(total, p0), p1);
         store_scores<Words>(scores, width, r, lane, p0, p1, two);
       }
@@ -227,7 +249,7 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
                           width, true);
   }
   for (int i = 0; i < q.count; ++i) {
-    if (q.lse[i] != nullptr) *q.lse[i] = sum[i] == 0 ? kNothingSeen : largest[i] + __builtin_logf(sum[i]);
+    if (q.lse[i] != nullptr) *q.lse[i] = sum[i] == 0 ? kNothingSeen : largest[i] * kLn2 + __builtin_logf(sum[i]);
     sum[i] = sum[i] == 0 ? 0 : 1 / sum[i];
   }
   store_transposed<T>(q.out, out, out_rows, q.count, width, dv, sum);
@@ -282,7 +304,8 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
 
   const KeyRange range = key_range(h, q, width);
   const bool capped = h.softcap > 0;
-  const Vec scale = set1(h.scale), score_scale = set1(capped ? 1.0f : h.scale), inverse_cap = set1(capped ? 1 / h.softcap : 0.0f);
+  const Vec scale = set1(h.scale), score_scale = set1(kLog2E * (capped ? 1.0f : h.scale)),
+            inverse_cap = set1(capped ? 1 / h.softcap : 0.0f);
   for (int64_t block = range.begin / kBackwardKeys * kBackwardKeys; block < range.end; block += kBackwardKeys) {
     const int64_t first = (block > range.begin ? block : range.begin) & ~int64_t{1};
     const int64_t count = smaller(block + kBackwardKeys, range.end) - first;
@@ -293,12 +316,12 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
     multiply_panel<Words>(width, keys, d_words, kPer == 2 && d % 2 != 0, k.rows, k.row_bytes, 4, q_panel, width * 4, scores, width, false);
     multiply_panel<Words>(width, keys, dv_words, kPer == 2 && dv % 2 != 0, v.rows, v.row_bytes, 4, dout_panel, width * 4, dscores, width,
                           false);
-    if (capped) cap_scores(scores, count * width, h.scale, h.softcap);
+    if (capped) scale_scores(scores, count * width, h.scale, h.softcap);
     const auto weigh = [&](int lane, auto with_cap) {
       const LaneMask mask(q, lane);
-      const Vec row_lse = load(lse + lane), row_delta = load(delta + lane);
+      const Vec shift = mul(set1(-kLog2E), load(lse + lane)), row_delta = load(delta + lane);
       const auto probability = [&](int64_t r) {
-        const Vec p = exp(fma(load(scores + r * width + lane), score_scale, sub(zero(), row_lse)));
+        const Vec p = exp2(fma(load(scores + r * width + lane), score_scale, shift));
         return first + r >= range.plain_begin && first + r < range.plain_end ? p : mask.apply(h, first + r, p, zero());
       };
       const auto gradient = [&](int64_t r, Vec p) {
@@ -313,10 +336,9 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
         const Vec ds0 = gradient(r, p0), ds1 = two ? gradient(r + 1, p1) : zero();
         if constexpr (kPer == 1) {
           store_scores<Words>(scores, width, r, lane, p0, p1, two);
-        } else {
-          store(p_rows + r * width + lane, p0);
-          store(ds_rows + r * width + lane, ds0);
-          if (two) store(p_rows + (r + 1) * width + lane, p1), store(ds_rows + (r + 1) * width + lane, ds1);
+        } else {  // a row too much if the last is alone: there is room for kBackwardKeys, an even number
+          store_both(p_rows + r * width + lane, p_rows + (r + 1) * width + lane, p0, p1);
+          store_both(ds_rows + r * width + lane, ds_rows + (r + 1) * width + lane, ds0, ds1);
         }
         store_scores<Words>(dscores, width, r, lane, ds0, ds1, two);
       }

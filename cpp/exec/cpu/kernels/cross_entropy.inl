@@ -17,7 +17,7 @@ void exp_tile(const ExpTile& t) {
       slope = fnma(share, share, set1(1.0f));
     }
     x = sub(x, reference);
-    const Vec e = exp(x);
+    const Vec e = exp2(mul(x, set1(kLog2E)));
     sum = add(sum, e);
     largest = max(x, largest);
     return kCapped ? mul(e, slope) : e;
@@ -35,8 +35,8 @@ void exp_tile(const ExpTile& t) {
         if (two) store(t.e_f32 + (r + 1) * t.e_row + lane, e1);
       }
       if (t.e_bf16 != nullptr) {
-        store(t.e_bf16 + r * t.e_row + lane, e0);
-        if (two) store(t.e_bf16 + (r + 1) * t.e_row + lane, e1);
+        uint16_t* const row = t.e_bf16 + r * t.e_row + lane;
+        two ? store_both(row, row + t.e_row, e0, e1) : store(row, e0);
       }
       if (t.e_pairs != nullptr) store_pairs(t.e_pairs + r / 2 * t.pair_row + lane, e0, e1);
     }

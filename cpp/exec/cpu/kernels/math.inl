@@ -66,6 +66,21 @@ inline V polynomial(const Scalar (&coefficients)[N], V x) {
   return sum;
 }
 
+// 2^x, relative error below 2e-7, 2^0 = 1; 0 below -150, infinity from 129 on, NaN stays. The polynomial is fitted for least relative
+// error.
+constexpr float kLog2E = 1.44269504089f, kLn2 = 0.69314718056f;
+inline Vec exp2(Vec x) {
+  x = max(set1(-160.0f), x);
+  const Vec n = round_even(x);
+  const Vec r = sub(x, n);
+  Vec p = fma(set1(0.001326472614891827f), r, set1(0.009671513922512531f));
+  p = fma(p, r, set1(0.05550733581185341f));
+  p = fma(p, r, set1(0.24022242426872253f));
+  p = fma(p, r, set1(0.6931470036506653f));
+  p = fma(p, r, set1(1.0f));
+  return times_power_of_two(p, n);
+}
+
 inline Vec reciprocal(Vec x) { return set1(1.0f) / x; }
 inline Vec sigmoid(Vec x) { return reciprocal(set1(1.0f) + exp(-x)); }
 
