@@ -23,7 +23,7 @@ const AttentionKernels& attention_kernels(Isa isa) {
 
 namespace {
 
-constexpr int64_t kTasks = 32;  // the backward makes about this many pieces of work or more, from the shape alone
+constexpr int64_t kTasks = 32;  // the backward makes at least half as many pieces of work, from the shape alone
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
@@ -127,11 +127,16 @@ bool uses_pairs(const Attention& a, Isa isa) { return a.type == DType::kBF16 && 
 
 int64_t backward_pieces(const Attention& a) {
   const int64_t heads = std::max<int64_t>(1, a.batch * a.kv_heads);
-  return std::clamp<int64_t>(ceil_div(kTasks, heads), 1, std::max<int64_t>(1, a.q_per_kv * ceil_div(a.seq, kQueryLanes)));
+  return std::clamp<int64_t>(kTasks / heads, 1, std::max<int64_t>(1, a.q_per_kv * ceil_div(a.seq, kQueryLanes)));
 }
 // One number per block of queries: its share of its head's dsink.
 int64_t sink_sums_bytes(const Attention& a) {
   return a.has_sinks ? round_up(a.batch * a.kv_heads * a.q_per_kv * ceil_div(a.seq, kQueryLanes) * 4, 64) : 0;
+}
+// Arrays of dk and dv in FP32: one for each piece; where no head has several, each thread keeps one, which is written out while it is near.
+int64_t gradient_sums(const Attention& a, int threads) {
+  const int64_t pieces = backward_pieces(a);
+  return pieces == 1 ? threads : a.batch * a.kv_heads * pieces;
 }
 int64_t gradient_row(const Attention& a) { return round_up(a.head_dim, 16) + round_up(a.value_dim, 16); }
 
@@ -187,7 +192,7 @@ int64_t attention_backward_workspace_bytes(const Attention& a, Isa isa, int thre
   check(a);
   const int64_t heads = a.batch * a.kv_heads;
   const int64_t pairs = uses_pairs(a, isa) ? heads * PairCopy(a.kv_seq, a.head_dim).bytes_per_head : 0;
-  return pairs + round_up(heads * backward_pieces(a) * a.kv_seq * gradient_row(a) * 4, 64) + sink_sums_bytes(a) +
+  return pairs + round_up(gradient_sums(a, threads) * a.kv_seq * gradient_row(a) * 4, 64) + sink_sums_bytes(a) +
          threads * round_up(attention_backward_scratch_bytes(a.head_dim, a.value_dim), 64);
 }
 
@@ -201,7 +206,8 @@ void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa,
   const int64_t sums = a.kv_seq * gradient_row(a);  // floats: dk then dv of one head, as one piece of the queries gives it
   char* const copies = static_cast<char*>(workspace);
   float* const partial = reinterpret_cast<float*>(copies + (pairs ? geometry.heads * copy.bytes_per_head : 0));
-  float* const sink_sums = reinterpret_cast<float*>(reinterpret_cast<char*>(partial) + round_up(geometry.heads * pieces * sums * 4, 64));
+  float* const sink_sums =
+      reinterpret_cast<float*>(reinterpret_cast<char*>(partial) + round_up(gradient_sums(a, pool.threads()) * sums * 4, 64));
   char* const scratch = reinterpret_cast<char*>(sink_sums) + sink_sums_bytes(a);
   const int64_t scratch_bytes = round_up(attention_backward_scratch_bytes(a.head_dim, a.value_dim), 64);
   if (pairs) {
@@ -210,9 +216,18 @@ void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa,
       copy.fill(copies + n * copy.bytes_per_head, head.k, head.k_token, a.kv_seq, gemm_kernels(isa));
     });
   }
+  // dk and dv of keys [j, end) of a head, from the sums of all its pieces.
+  const auto write_gradients = [&](int64_t n, const float* dk, int64_t j, int64_t end) {
+    const auto sum_rows = kernels.sum_rows[a.type == DType::kBF16];
+    for (; j < end; ++j) {
+      const int64_t row = (n / a.kv_heads * a.kv_seq + j) * a.kv_heads + n % a.kv_heads;
+      sum_rows(at(b.dk, row * a.head_dim * geometry.element), dk + j * d16, a.head_dim, static_cast<int>(pieces), sums);
+      sum_rows(at(b.dv, row * a.value_dim * geometry.element), dk + a.kv_seq * d16 + j * dv16, a.value_dim, static_cast<int>(pieces), sums);
+    }
+  };
   pool.run(geometry.heads * pieces, [&](int64_t task, int worker) {
     const int64_t n = task / pieces, batch = n / a.kv_heads, kv_head = n % a.kv_heads;
-    float* const dk = partial + task * sums;
+    float* const dk = partial + (pieces == 1 ? worker : task) * sums;
     float* const dv = dk + a.kv_seq * d16;
     std::fill_n(dk, sums, 0.0f);
     KeyValueHead head = geometry.head(batch, kv_head);
@@ -230,19 +245,13 @@ void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa,
       });
       kernels.backward[a.type == DType::kBF16](head, q, dk, dv, scratch + worker * scratch_bytes);
     }
+    if (pieces == 1) write_gradients(n, dk, 0, a.kv_seq);
   });
   constexpr int64_t kKeys = 64;
-  const int64_t key_blocks = ceil_div(a.kv_seq, kKeys);
+  const int64_t key_blocks = pieces == 1 ? 0 : ceil_div(a.kv_seq, kKeys);
   pool.run(geometry.heads * key_blocks, [&](int64_t tile, int) {
-    const int64_t n = tile / key_blocks, batch = n / a.kv_heads, kv_head = n % a.kv_heads;
-    const float* const dk = partial + n * pieces * sums;
-    const float* const dv = dk + a.kv_seq * d16;
-    const auto sum_rows = kernels.sum_rows[a.type == DType::kBF16];
-    for (int64_t j = tile % key_blocks * kKeys; j < std::min(a.kv_seq, (tile % key_blocks + 1) * kKeys); ++j) {
-      const int64_t row = (batch * a.kv_seq + j) * a.kv_heads + kv_head;
-      sum_rows(at(b.dk, row * a.head_dim * geometry.element), dk + j * d16, a.head_dim, static_cast<int>(pieces), sums);
-      sum_rows(at(b.dv, row * a.value_dim * geometry.element), dv + j * dv16, a.value_dim, static_cast<int>(pieces), sums);
-    }
+    const int64_t n = tile / key_blocks, first = tile % key_blocks * kKeys;
+    write_gradients(n, partial + n * pieces * sums, first, std::min(a.kv_seq, first + kKeys));
   });
   for (int64_t head = 0; a.has_sinks && head < a.kv_heads * a.q_per_kv; ++head) {
     double sum = 0;
