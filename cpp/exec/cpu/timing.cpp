@@ -29,11 +29,13 @@ double median_seconds(int& runs, const std::function<void()>& work) {
   return seconds[static_cast<size_t>(runs / 2)];
 }
 
+// Floats in [-0.5, 0.5), as activations and weights are; of vectors and scalars in [0.5, 1.5), which moments and corrections need.
 void fill(const Type& type, std::byte* data, int64_t int_below) {
   uint32_t state = 1;
+  const double least = type.dims.size() < 2 ? 0.5 : -0.5;
   for (int64_t i = 0; i < type.elements(); ++i) {
     state = state * 1664525 + 1013904223;
-    const double value = is_float(type.dtype) ? 0.5 + (state >> 8) * (1.0 / (1 << 24)) : static_cast<double>((state >> 8) % int_below);
+    const double value = is_float(type.dtype) ? least + (state >> 8) * (1.0 / (1 << 24)) : static_cast<double>((state >> 8) % int_below);
     store_element(type.dtype, data, i, value);
   }
 }
