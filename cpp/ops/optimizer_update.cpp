@@ -78,6 +78,10 @@ std::vector<Type> with_copy(std::vector<Type> results, const Attributes& attribu
   results.push_back(results.at(0).with_dtype(dtype));
   return results;
 }
+Attributes with_copy(Attributes attributes, std::optional<DType> copy) {
+  if (copy) attributes.set("copy", std::string(dtype_name(*copy)));
+  return attributes;
+}
 void reference_copy(const ReferenceContext& context, size_t copy) {
   if (context.attributes->find("copy") != nullptr) context.result(copy).data = context.result(0).data;
 }
@@ -189,19 +193,17 @@ Tensor sum_of_squares(std::vector<Tensor> values, Source source) { return values
 AdamWResult adamw(Tensor weight, Tensor gradient, Tensor first_moment, Tensor second_moment, Tensor lr, Tensor gradient_scale,
                   Tensor correction1, Tensor correction2, double beta1, double beta2, double eps, double weight_decay,
                   std::optional<DType> copy, Source source) {
-  Attributes attributes{{"beta1", beta1}, {"beta2", beta2}, {"eps", eps}, {"weight_decay", weight_decay}};
-  if (copy) attributes.set("copy", std::string(dtype_name(*copy)));
-  const std::vector<Tensor> results = weight.builder->append(
-      kDefs[1], {weight, gradient, first_moment, second_moment, lr, gradient_scale, correction1, correction2}, attributes, source);
+  const std::vector<Tensor> results =
+      weight.builder->append(kDefs[1], {weight, gradient, first_moment, second_moment, lr, gradient_scale, correction1, correction2},
+                             with_copy({{"beta1", beta1}, {"beta2", beta2}, {"eps", eps}, {"weight_decay", weight_decay}}, copy), source);
   return {results[0], results[1], results[2], copy ? results[3] : Tensor{}};
 }
 
 SgdResult sgd(Tensor weight, Tensor gradient, Tensor momentum_buffer, Tensor lr, Tensor gradient_scale, double momentum,
               double weight_decay, std::optional<DType> copy, Source source) {
-  Attributes attributes{{"momentum", momentum}, {"weight_decay", weight_decay}};
-  if (copy) attributes.set("copy", std::string(dtype_name(*copy)));
   const std::vector<Tensor> results =
-      weight.builder->append(kDefs[2], {weight, gradient, momentum_buffer, lr, gradient_scale}, attributes, source);
+      weight.builder->append(kDefs[2], {weight, gradient, momentum_buffer, lr, gradient_scale},
+                             with_copy({{"momentum", momentum}, {"weight_decay", weight_decay}}, copy), source);
   return {results[0], results[1], copy ? results[2] : Tensor{}};
 }
 

@@ -25,7 +25,7 @@ Tensor global_norm(Builder& b, const std::vector<Tensor>& gradients, const OverS
 }
 
 struct NewWeight {
-  Tensor weight, copy;  // FP32, and in the parameter's own dtype where the rule gives it at once
+  Tensor weight, copy;  // FP32, and bf16 where the rule gives that at once
 };
 
 // New version of the FP32 weights; states of the rule are written.

@@ -69,9 +69,9 @@ inline float max_lanes(Vec x) {
 }
 
 inline Vec power_of_two(Ints n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23)); }
-inline Vec times_power_of_two(Vec x, Vec n) {  // -250 < n, whole
-  const Ints whole = _mm256_cvtps_epi32(min(set1(256.0f), n)),
-             half = _mm256_srai_epi32(whole, 1);  // two factors: n may pass 127 either way
+inline Vec times_power_of_two(Vec x, Vec n) {  // n whole, above -250: in two factors, as it may pass 127 either way
+  const Ints whole = _mm256_cvtps_epi32(min(set1(256.0f), n));
+  const Ints half = _mm256_srai_epi32(whole, 1);
   return mul(mul(x, power_of_two(half)), power_of_two(_mm256_sub_epi32(whole, half)));
 }
 

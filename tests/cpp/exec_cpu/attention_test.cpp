@@ -21,6 +21,7 @@ struct Case {
   bool segments;
   double softcap = 0;
   bool sinks = false, lse_gradient = false;
+  float scale = 0.3f;
 };
 
 struct Problem {
@@ -57,7 +58,7 @@ struct Problem {
             .q = q.data(),
             .k = k.data(),
             .v = v.data(),
-            .scale = 0.3f,
+            .scale = t.scale,
             .causal = t.causal,
             .queries = {.offset = t.offset},
             .window = t.window,
@@ -96,7 +97,7 @@ Results naive(const Problem& p) {
       probability[j] = -std::numeric_limits<double>::infinity();
       if (!p.sees(b, i, j)) continue;
       probability[j] = 0;
-      for (int64_t e = 0; e < d; ++e) probability[j] += 0.3f * p.q.values[row * d + e] * p.k.values[key(j) * d + e];
+      for (int64_t e = 0; e < d; ++e) probability[j] += t.scale * p.q.values[row * d + e] * p.k.values[key(j) * d + e];
       probability[j] = p.capped(probability[j]);
       largest = std::max(largest, probability[j]);
     }
@@ -124,7 +125,7 @@ Results naive(const Problem& p) {
         const double tanh = (std::log(probability[j]) + r.lse[row]) / t.softcap;
         slope = 1 - tanh * tanh;
       }
-      const double ds = 0.3f * probability[j] * (dp - delta) * slope;
+      const double ds = t.scale * probability[j] * (dp - delta) * slope;
       for (int64_t e = 0; e < d; ++e) {
         r.dq[row * d + e] += ds * p.k.values[key(j) * d + e];
         r.dk[key(j) * d + e] += ds * p.q.values[row * d + e];
@@ -160,7 +161,8 @@ Results run(const Problem& p, Isa isa, int threads) {
 std::string describe(const Case& t, Isa isa, const char* what) {
   return concat_text("attention ", what, " ", isa_name(isa), " ", dtype_name(t.type), " batch ", t.batch, " seq ", t.seq, " kv ", t.kv_seq,
                      " heads ", t.kv_heads, "x", t.q_per_kv, " dims ", t.head_dim, " ", t.value_dim, t.causal ? " causal" : "", " offset ",
-                     t.offset, " window ", t.window, t.segments ? " segments" : "", " softcap ", t.softcap, t.sinks ? " sinks" : "");
+                     t.offset, " window ", t.window, t.segments ? " segments" : "", " softcap ", t.softcap, " scale ", t.scale,
+                     t.sinks ? " sinks" : "");
 }
 
 const Case kCases[] = {
@@ -186,6 +188,13 @@ const Case kCases[] = {
     {2, 100, 100, 1, 2, 13, 11, kF32, true, 0, 9, true, 3, true, true},
     {2, 67, 67, 2, 1, 16, 24, kBF16, true, 0, 0, true, 0, true},
     {1, 40, 40, 1, 2, 16, 16, kF32, true, 0, 0, false, 0, false, true},
+    // so many heads that none is cut into pieces
+    {6, 70, 70, 3, 2, 16, 16, kF32, true, 0, 0, false},
+    {6, 70, 70, 3, 2, 16, 24, kBF16, true, 0, 9, true, 0, true},
+    // scales that are not positive
+    {1, 40, 40, 1, 2, 16, 16, kF32, true, 0, 9, false, 0, false, false, -0.3f},
+    {1, 40, 40, 1, 2, 16, 16, kBF16, true, 0, 0, true, 0, true, false, -0.3f},
+    {1, 40, 40, 1, 2, 16, 16, kF32, true, 0, 0, true, 0, false, false, 0},
     // multi-head latent attention, as it trains and as it decodes
     {2, 40, 40, 3, 1, 24, 16, kF32, true, 0, 0, true},
     {2, 40, 40, 3, 1, 24, 16, kBF16, true, 0, 0, true},

@@ -5,7 +5,6 @@ constexpr float kInfinity = __builtin_inff();
 
 inline int64_t round_to(int64_t x, int64_t to) { return (x + to - 1) / to * to; }
 inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t larger(int64_t a, int64_t b) { return a < b ? b : a; }
 
 template <bool yes>
 struct Flag {
@@ -186,8 +185,8 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
   pack_along<Format>(q_panel, rows, width, d);
 
   const KeyRange range = key_range(h, q, width);
-  const bool scaled = h.softcap > 0 || h.scale <= 0;  // before the mask: the scale of -infinity has to be positive
-  const Vec scale = set1(kLog2E * (scaled ? 1.0f : h.scale));
+  const bool scale_first = h.softcap > 0 || h.scale <= 0;  // before the mask: the scale of -infinity has to be positive
+  const Vec scale = set1(kLog2E * (scale_first ? 1.0f : h.scale));
   // Blocks begin at fixed keys, so that a query's sums are cut at the same places whatever its neighbours see.
   for (int64_t block = range.begin / kForwardKeys * kForwardKeys; block < range.end; block += kForwardKeys) {
     const int64_t first = (block > range.begin ? block : range.begin) & ~int64_t{1};
@@ -197,13 +196,12 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
     const BlockOperand k = block_operand<T, Words>(h.k, h.k_token, nullptr, 0, row, kPer == 1 ? count : 0, d, k_block);
     multiply_panel<Words>(width, static_cast<int>(count), d_words, kPer == 2 && d % 2 != 0, k.rows, k.row_bytes, 4, q_panel, width * 4,
                           scores, width, false);
-    if (scaled) scale_scores(scores, count * width, h.scale, h.softcap);
+    if (scale_first) scale_scores(scores, count * width, h.scale, h.softcap);
     const auto in_block = [&](int64_t key) { return key < first ? 0 : smaller(key - first, count); };
-    const int64_t plain_begin = in_block(range.plain_begin), plain_end = larger(in_block(range.plain_end), plain_begin);
+    const int64_t plain_begin = in_block(range.plain_begin), plain_end = in_block(range.plain_end);
     for (int lane = 0; lane < width; lane += kLanes) {
       const LaneMask mask(q, lane);
       const Vec before = load(largest + lane);
-      Vec top = before;
       const auto hide = [&](int64_t from, int64_t to) {
         for (int64_t r = from; r < to; ++r) {
           float* const s = scores + r * width + lane;
@@ -212,17 +210,15 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
       };
       hide(0, plain_begin);
       hide(plain_end, count);
-      const auto scaled_score = [&](int64_t r) { return mul(load(scores + r * width + lane), scale); };
-      int64_t row_of_four = 0;  // four maxima at a time: one alone waits for itself
-      if (count >= 4) {
-        Vec tops[4] = {top, top, top, top};
-        for (; row_of_four + 4 <= count; row_of_four += 4) {
+      const auto score = [&](int64_t r) { return mul(load(scores + r * width + lane), scale); };
+      Vec tops[4] = {before, before, before, before};  // four maxima at a time: one alone waits for itself
+      int64_t key = 0;
+      for (; key + 4 <= count; key += 4) {
 #pragma GCC unroll 4
-          for (int t = 0; t < 4; ++t) tops[t] = max(scaled_score(row_of_four + t), tops[t]);
-        }
-        top = max(max(tops[0], tops[1]), max(tops[2], tops[3]));
+        for (int t = 0; t < 4; ++t) tops[t] = max(score(key + t), tops[t]);
       }
-      for (int64_t r = row_of_four; r < count; ++r) top = max(scaled_score(r), top);
+      for (; key < count; ++key) tops[0] = max(score(key), tops[0]);
+      const Vec top = max(max(tops[0], tops[1]), max(tops[2], tops[3]));
       const Vec reference = select(less(set1(-kInfinity), top), top, zero());  // a lane that has seen nothing yet: exp(-inf) is 0
       Vec total = load(sum + lane);
       if (!all_equal(before, top)) {
@@ -304,8 +300,8 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
 
   const KeyRange range = key_range(h, q, width);
   const bool capped = h.softcap > 0;
-  const Vec scale = set1(h.scale), score_scale = set1(kLog2E * (capped ? 1.0f : h.scale)),
-            inverse_cap = set1(capped ? 1 / h.softcap : 0.0f);
+  const Vec scale = set1(h.scale), score_scale = set1(kLog2E * (capped ? 1.0f : h.scale));
+  const Vec inverse_cap = set1(capped ? 1 / h.softcap : 0.0f);
   for (int64_t block = range.begin / kBackwardKeys * kBackwardKeys; block < range.end; block += kBackwardKeys) {
     const int64_t first = (block > range.begin ? block : range.begin) & ~int64_t{1};
     const int64_t count = smaller(block + kBackwardKeys, range.end) - first;

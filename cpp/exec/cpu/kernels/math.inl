@@ -66,9 +66,9 @@ inline V polynomial(const Scalar (&coefficients)[N], V x) {
   return sum;
 }
 
-// 2^x, relative error below 2e-7, 2^0 = 1; 0 below -150, infinity from 129 on, NaN stays. The polynomial is fitted for least relative
-// error.
 constexpr float kLog2E = 1.44269504089f, kLn2 = 0.69314718056f;
+
+// 2^x, relative error below 2e-7, 2^0 = 1; 0 below -150, infinity from 129 on, NaN stays. Fitted for least relative error.
 inline Vec exp2(Vec x) {
   x = max(set1(-160.0f), x);
   const Vec n = round_even(x);
@@ -87,7 +87,7 @@ inline Vec sigmoid(Vec x) { return reciprocal(set1(1.0f) + exp(-x)); }
 // e^x - 1 for x <= 0, exact to rounding near 0.
 inline Vec exp_minus_one(Vec x) {
   x = max(set1(-80.0f), x);
-  const Vec n = round_even(x * set1(1.44269504089f));
+  const Vec n = round_even(x * set1(kLog2E));
   const Vec r = fnma(n, set1(-2.12194440e-4f), fnma(n, set1(0.693359375f), x));
   constexpr float kTaylor[] = {0.5f, 1.0f / 6, 1.0f / 24, 1.0f / 120, 1.0f / 720, 1.0f / 5040};
   const Vec p = r + r * r * polynomial(kTaylor, r);

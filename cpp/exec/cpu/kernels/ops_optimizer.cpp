@@ -8,8 +8,7 @@ namespace {
 
 const float* floats(const std::byte* data) { return reinterpret_cast<const float*>(data); }
 float* floats(std::byte* data) { return reinterpret_cast<float*>(data); }
-// The bf16 copy of the new weight is the result behind the others, where there is one.
-uint16_t* copy_at(const KernelRun& r, size_t result) { return reinterpret_cast<uint16_t*>(r.results[result]); }
+uint16_t* halves(std::byte* data) { return reinterpret_cast<uint16_t*>(data); }
 
 Kernel make_adamw(const Signature& s, const KernelEnvironment& environment) {
   const Attributes& a = *s.attributes;
@@ -34,7 +33,7 @@ Kernel make_adamw(const Signature& s, const KernelEnvironment& environment) {
                 run.lr = floats(r.operands[4]), run.gradient_scale = floats(r.operands[5]);
                 run.correction1 = floats(r.operands[6]), run.correction2 = floats(r.operands[7]);
                 run.new_weight = floats(r.results[0]), run.new_first_moment = floats(r.results[1]),
-                run.new_second_moment = floats(r.results[2]), run.copy = copied ? copy_at(r, 3) : nullptr;
+                run.new_second_moment = floats(r.results[2]), run.copy = copied ? halves(r.results[3]) : nullptr;
                 adamw(r.pool, isa, run);
               },
           .choice = "adamw"};
@@ -52,7 +51,8 @@ Kernel make_sgd(const Signature& s, const KernelEnvironment& environment) {
                 SgdCall run = call;
                 run.weight = floats(r.operands[0]), run.gradient = r.operands[1], run.buffer = floats(r.operands[2]);
                 run.lr = floats(r.operands[3]), run.gradient_scale = floats(r.operands[4]);
-                run.new_weight = floats(r.results[0]), run.new_buffer = floats(r.results[1]), run.copy = copied ? copy_at(r, 2) : nullptr;
+                run.new_weight = floats(r.results[0]), run.new_buffer = floats(r.results[1]),
+                run.copy = copied ? halves(r.results[2]) : nullptr;
                 sgd(r.pool, isa, run);
               },
           .choice = "sgd"};
