@@ -15,7 +15,7 @@ namespace mw {
 enum class Region : uint8_t {
   kNone,     // a value that needs no memory (unused result)
   kKept,     // parameters, accumulators, optimizer state, caches: owned by the runner, shared by the Plans that name them
-  kCarried,  // left by one piece for a later one, and the batch fields: one copy per microbatch in flight
+  kCarried,  // left by one piece for a later one (gradients too where every piece runs once), and the batch fields
   kHost,     // the same in the host's memory, where a rematerialisation policy offloads
   kScratch,  // everything else: offsets in one arena
   kResult,   // results handed to the caller
@@ -35,7 +35,7 @@ struct Buffer {
   Type type;         // local: what this rank holds
   Type global_type;  // whole; equal to `type` on one rank
   Layout layout;
-  int64_t offset = 0;  // in its region
+  int64_t offset = 0;  // in its region; carried buffers may share bytes where each piece runs once, for they live at different times
   int64_t bytes = 0;   // padded; of one copy
   // Of a carried buffer: as many as microbatches hold it at once. They lie one behind another, and microbatch m has copy m % copies.
   int32_t copies = 1;
@@ -96,7 +96,7 @@ struct Plan {
   std::vector<Piece> pieces;
   std::vector<RunRow> order;
   int64_t kept_bytes = 0;
-  int64_t carried_bytes = 0;  // all copies
+  int64_t carried_bytes = 0;  // all copies, at their fullest
   int64_t host_bytes = 0;     // the same
   int64_t scratch_bytes = 0;  // largest of all pieces
   int64_t result_bytes = 0;

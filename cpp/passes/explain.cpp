@@ -108,7 +108,12 @@ std::string list_memory(const Plan& plan) {
   for (const Buffer& buffer : plan.carried) carried[role_name(buffer.role)] += buffer.bytes * buffer.copies;
   std::ostringstream out;
   for (const auto& [role, bytes] : kept) out << "kept      " << role << "  " << mib(bytes) << "\n";
-  for (const auto& [role, bytes] : carried) out << "carried   " << role << "  " << mib(bytes) << "\n";
+  int64_t apart = 0;
+  for (const auto& [role, bytes] : carried) {
+    out << "carried   " << role << "  " << mib(bytes) << "\n";
+    apart += bytes;
+  }
+  if (apart > plan.carried_bytes) out << "carried   together  " << mib(plan.carried_bytes) << ": gradients lie where activations were\n";
   if (plan.host_bytes > 0) out << "host      activations  " << mib(plan.host_bytes) << ", not part of the peak\n";
   for (const Piece& piece : plan.pieces) out << "scratch   " << piece_title(piece) << "  " << mib(piece.scratch_bytes) << "\n";
   out << "results   " << mib(plan.result_bytes) << "\npeak      " << mib(plan.peak_bytes()) << "\n";

@@ -1,7 +1,6 @@
 #include "passes/place.h"
 
 #include <algorithm>
-#include <deque>
 #include <set>
 #include <unordered_map>
 
@@ -9,7 +8,9 @@
 #include "ops/offload.h"
 #include "ops/shape.h"
 #include "passes/arena_plan.h"
+#include "passes/differentiate.h"
 #include "passes/edit.h"
+#include "passes/place_carried.h"
 
 namespace mw {
 namespace {
@@ -20,48 +21,26 @@ BufferRole role_of(const std::string& name, InputKind kind) {
   if (kind == InputKind::kParameter) return BufferRole::kParameter;
   if (kind == InputKind::kInput) return BufferRole::kInput;
   if (kind == InputKind::kCarried) return BufferRole::kActivation;
-  if (starts_with(name, "accumulator.") || starts_with(name, "gradient.") || starts_with(name, "metric.")) return BufferRole::kAccumulator;
+  if (starts_with(name, "accumulator.") || starts_with(name, kGradientPrefix) || starts_with(name, "metric."))
+    return BufferRole::kAccumulator;
   return starts_with(name, "cache.") ? BufferRole::kCache : BufferRole::kOptimizerState;
 }
 
-// How many microbatches hold each carried buffer at once: from the first row that reads, writes or sends it to the last one. In all kinds
-// of work microbatches come in ascending order, so that the one that holds it longest is the oldest and m % copies is free for m.
-void count_copies(const Plan& plan, Region region, std::vector<Buffer>& buffers) {
-  std::map<std::pair<std::string, int32_t>, std::set<size_t>> touched;  // buffers, by the name and chunk of a piece: all its variants
-  const auto of_piece = [&](const Piece& piece) -> std::set<size_t>& { return touched[{piece.name, piece.chunk}]; };
-  for (const Piece& piece : plan.pieces) {
-    const auto touch = [&](ValueId id) {
-      const Placement& place = piece.places[static_cast<size_t>(id)];
-      if (place.region == region) of_piece(piece).insert(static_cast<size_t>(place.buffer));
-    };
-    for (const ProgramInput& input : piece.program.inputs) touch(input.value);
-    for (const ProgramOutput& output : piece.program.outputs) touch(output.value);
-  }
-  // By buffer and microbatch: the first and the last row.
-  std::vector<std::map<int32_t, std::pair<size_t, size_t>>> lives(buffers.size());
-  for (size_t r = 0; r < plan.order.size(); ++r) {
-    for (const size_t b : of_piece(plan.pieces[static_cast<size_t>(plan.order[r].piece)]))
-      lives[b].try_emplace(plan.order[r].microbatch, r, r).first->second.second = r;
-  }
-  int64_t offset = 0;
-  for (size_t b = 0; b < buffers.size(); ++b) {
-    Buffer& buffer = buffers[b];
-    std::deque<size_t> ends;
-    std::pair<size_t, size_t> before{0, 0};
-    for (const auto& [microbatch, life] : lives[b]) {
-      MW_CHECK(life.first >= before.first && life.second >= before.second, "microbatches overtake each other with '", buffer.name, "'");
-      before = life;
-      while (!ends.empty() && ends.front() < life.first) ends.pop_front();
-      ends.push_back(life.second);
-      buffer.copies = std::max(buffer.copies, static_cast<int32_t>(ends.size()));
+// Gradients that one piece of a step leaves for a later one, in a Plan whose pieces run once each: they need not outlive the step, and lie
+// among what is carried.
+std::set<std::string> passing_gradients(const Plan& plan) {
+  std::set<std::string> made, passing;
+  if (!runs_once(plan)) return passing;
+  for (const RunRow& row : plan.order) {
+    const Program& program = plan.pieces[static_cast<size_t>(row.piece)].program;
+    for (const ProgramInput& input : program.inputs) {
+      if (input.kind == InputKind::kState && made.contains(input.name)) passing.insert(input.name);
     }
-    buffer.offset = offset;
-    offset += buffer.bytes * buffer.copies;
+    for (const ProgramOutput& output : program.outputs) {
+      if (output.kind == OutputKind::kState && starts_with(output.name, kGradientPrefix)) made.insert(output.name);
+    }
   }
-}
-
-int64_t end_of(const std::vector<Buffer>& buffers) {
-  return buffers.empty() ? 0 : buffers.back().offset + buffers.back().bytes * buffers.back().copies;
+  return passing;
 }
 
 class BufferTable {
@@ -95,6 +74,12 @@ class BufferTable {
 
 struct Tables {
   BufferTable kept, carried, host, results;
+  std::set<std::string> passing;  // states that lie in `carried`
+
+  Placement place_state(const std::string& name, BufferRole role, const Type& type) {
+    const bool passes = passing.contains(name);
+    return {passes ? Region::kCarried : Region::kKept, (passes ? carried : kept).find_or_add(name, role, type), 0};
+  }
 };
 
 // Whether the op that makes a state's new version may write it over the old one, which it reads.
@@ -180,7 +165,7 @@ class PiecePlacer {
       } else if (input.kind == InputKind::kInput) {
         place_of(input.value) = {Region::kCarried, tables_.carried.find_or_add(input.name, role, type), 0};
       } else {
-        place_of(input.value) = {Region::kKept, tables_.kept.find_or_add(input.name, role, type), 0};
+        place_of(input.value) = tables_.place_state(input.name, role, type);
       }
     }
   }
@@ -200,8 +185,7 @@ class PiecePlacer {
           const auto at = inputs.find(output.name);
           const ProgramInput* input = at == inputs.end() ? nullptr : at->second;
           if (input && input->value == output.value) break;
-          place_of(output.value) = {
-              Region::kKept, tables_.kept.find_or_add(output.name, role_of(output.name, input ? input->kind : InputKind::kState), type), 0};
+          place_of(output.value) = tables_.place_state(output.name, role_of(output.name, input ? input->kind : InputKind::kState), type);
           break;
         }
       }
@@ -302,17 +286,19 @@ Plan place(Plan plan, const BackendFacts& backend) {
   plan.carried.clear();
   plan.host.clear();
   plan.results.clear();
-  Tables tables{{plan.kept, plan.shared}, {plan.carried, plan.shared}, {plan.host, plan.shared}, {plan.results, plan.shared}};
+  Tables tables{{plan.kept, plan.shared},
+                {plan.carried, plan.shared},
+                {plan.host, plan.shared},
+                {plan.results, plan.shared},
+                passing_gradients(plan)};
   plan.scratch_bytes = 0;
   for (Piece& piece : plan.pieces) {
     PiecePlacer(piece, tables, backend).run();
     plan.scratch_bytes = std::max(plan.scratch_bytes, piece.scratch_bytes);
   }
   plan.kept_bytes = tables.kept.bytes();
-  count_copies(plan, Region::kCarried, plan.carried);
-  count_copies(plan, Region::kHost, plan.host);
-  plan.carried_bytes = end_of(plan.carried);
-  plan.host_bytes = end_of(plan.host);
+  plan.carried_bytes = place_carried(plan, Region::kCarried, plan.carried);
+  plan.host_bytes = place_carried(plan, Region::kHost, plan.host);
   plan.result_bytes = tables.results.bytes();
   return plan;
 }

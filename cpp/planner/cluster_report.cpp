@@ -109,10 +109,13 @@ StepMemory memory_of_stage(const StepReport& report, const Plan& plan, const Sco
   }
   int64_t carried = 0, batch = 0, scratch = 0;
   for (const Buffer& buffer : plan.carried) {
-    if (buffer.role == BufferRole::kInput)
+    if (buffer.role == BufferRole::kInput) {
       batch += buffer.bytes;
-    else if (counts(std::string_view(buffer.name).substr(0, buffer.name.find('/'))))
+    } else if (buffer.role == BufferRole::kAccumulator) {
+      if (counts(buffer.name)) memory.gradients += buffer.bytes;  // the stages of a pipeline keep them
+    } else if (counts(std::string_view(buffer.name).substr(0, buffer.name.find('/')))) {
       carried += buffer.bytes;
+    }
   }
   for (const PieceMemory& piece : over_time) {
     for (const MemorySample& sample : piece.samples) {

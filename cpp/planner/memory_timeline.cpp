@@ -21,10 +21,15 @@ class Liveness {
         if (piece.in_flight(i)) last_use_[at(id)] = held_by(i);
       }
     }
-    // What the piece leaves for another one stays to its end.
+    // Where values lie that pieces leave for one another; a field of the batch lies there too, but stays. What this piece leaves, it holds
+    // to its end.
+    among_carried_.resize(program_.values.size());
     const auto end = static_cast<int32_t>(program_.ops.size());
+    for (const ProgramInput& input : program_.inputs)
+      remember(input.value, input.kind == InputKind::kCarried, input.kind == InputKind::kState);
     for (const ProgramOutput& output : program_.outputs) {
-      if (output.kind == OutputKind::kCarried) last_use_[at(root_[at(output.value)])] = end;
+      remember(output.value, output.kind == OutputKind::kCarried, output.kind == OutputKind::kState);
+      if (among_carried_[at(output.value)]) last_use_[at(root_[at(output.value)])] = end;
     }
     ends_.resize(program_.ops.size() + 1);
     for (size_t id = 0; id < last_use_.size(); ++id) {
@@ -34,9 +39,7 @@ class Liveness {
 
   PieceMemory run() {
     PieceMemory memory{.piece = piece_title(piece_), .samples = {}, .fullest = {}};
-    for (const ProgramInput& input : program_.inputs) {
-      if (input.kind == InputKind::kCarried) carried_ += program_.type(input.value).bytes();
-    }
+    for (const ProgramInput& input : program_.inputs) add(input.value, 1);
     int64_t most = -1;
     size_t fullest = 0;
     for (size_t i = 0; i < program_.ops.size(); ++i) {
@@ -44,22 +47,15 @@ class Liveness {
       const ValueId overwritten = overwritten_by(op, i);
       if (overwritten != kNoValue) scratch_ -= program_.type(overwritten).bytes();
       for (const ValueId id : op.results) {
-        const Region region = piece_.places[at(id)].region;
-        if (op.def->view) continue;
-        if (region == Region::kScratch) scratch_ += program_.type(id).bytes();
-        if (region == Region::kCarried) carried_ += program_.type(id).bytes();
+        if (!op.def->view) add(id, 1);
       }
       sample(memory, op, time_.op_start[i]);
       if (scratch_ > most) most = scratch_, fullest = i;
       for (const ValueId id : op.results) {
-        if (last_use_[at(id)] < 0 && !op.def->view && piece_.places[at(id)].region == Region::kScratch)
-          scratch_ -= program_.type(id).bytes();
+        if (last_use_[at(id)] < 0 && !op.def->view) add(id, -1);
       }
       for (const ValueId id : ends_[i]) {
-        if (id == overwritten) continue;
-        const Region region = piece_.places[at(id)].region;
-        if (region == Region::kScratch) scratch_ -= program_.type(id).bytes();
-        if (region == Region::kCarried && is_carried(id)) carried_ -= program_.type(id).bytes();
+        if (id != overwritten) add(id, -1);
       }
     }
     if (!program_.ops.empty()) {
@@ -89,19 +85,26 @@ class Liveness {
     return kNoValue;
   }
 
-  // Not a field of the batch, which lies there too and stays.
-  bool is_carried(ValueId id) const {
-    if (program_.values[at(id)].producer >= 0) return true;
-    return std::any_of(program_.inputs.begin(), program_.inputs.end(),
-                       [&](const ProgramInput& input) { return input.value == id && input.kind == InputKind::kCarried; });
+  void remember(ValueId id, bool carried, bool state) {
+    if (piece_.places[at(id)].region != Region::kCarried) return;
+    if (carried) among_carried_[at(id)] = &carried_;
+    if (state) among_carried_[at(id)] = &gradients_;
+  }
+
+  // A value that begins (1) or ends (-1) to be alive.
+  void add(ValueId id, int64_t sign) {
+    const bool in_scratch = piece_.places[at(id)].region == Region::kScratch;
+    if (int64_t* sum = in_scratch ? &scratch_ : among_carried_[at(id)]) *sum += sign * program_.type(id).bytes();
   }
 
   void sample(PieceMemory& memory, const Op& op, double seconds) const {
     std::string scope = span_of_scope(program_.scopes[static_cast<size_t>(op.scope)]);
-    if (memory.samples.empty() || memory.samples.back().scope != scope) memory.samples.push_back({std::move(scope), seconds, 0, 0});
+    if (memory.samples.empty() || memory.samples.back().scope != scope)
+      memory.samples.push_back({.scope = std::move(scope), .seconds = seconds});
     MemorySample& last = memory.samples.back();
     last.scratch = std::max(last.scratch, scratch_);
     last.carried = std::max(last.carried, carried_);
+    last.gradients = std::max(last.gradients, gradients_);
   }
 
   std::vector<ScopeBytes> alive_at(size_t index) const {
@@ -123,7 +126,8 @@ class Liveness {
   std::vector<ValueId> root_;               // the value whose bytes a view shows
   std::vector<int32_t> last_use_;           // by root
   std::vector<std::vector<ValueId>> ends_;  // by op: whose last use it is
-  int64_t scratch_ = 0, carried_ = 0;
+  std::vector<int64_t*> among_carried_;     // by value: the sum it counts in; null: not carried
+  int64_t scratch_ = 0, carried_ = 0, gradients_ = 0;
 };
 
 }  // namespace

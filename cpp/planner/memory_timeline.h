@@ -16,8 +16,9 @@ struct ScopeBytes {
 struct MemorySample {
   std::string scope;  // "layers.3"
   double seconds = 0;
-  int64_t scratch = 0;  // most that is alive in this scope
-  int64_t carried = 0;  // likewise, of this microbatch
+  int64_t scratch = 0;    // most that is alive in this scope
+  int64_t carried = 0;    // likewise, activations of this microbatch
+  int64_t gradients = 0;  // likewise, those that lie among them
 };
 
 struct PieceMemory {

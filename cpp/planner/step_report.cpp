@@ -30,8 +30,14 @@ StepMemory memory_of(const Plan& plan) {
         memory.optimizer_state += buffer.bytes;
     }
   }
-  for (const Buffer& buffer : plan.carried)
-    (buffer.role == BufferRole::kInput ? memory.batch : memory.activations) += buffer.bytes * buffer.copies;
+  int64_t fields = 0;
+  for (const Buffer& buffer : plan.carried) {
+    if (buffer.role == BufferRole::kInput) fields += buffer.bytes * buffer.copies;
+    if (buffer.role == BufferRole::kActivation) memory.activations += buffer.bytes * buffer.copies;
+  }
+  memory.batch += fields;
+  memory.activations = std::min(memory.activations, plan.carried_bytes - fields);
+  memory.gradients += plan.carried_bytes - fields - memory.activations;
   memory.scratch = plan.scratch_bytes;
   memory.results = plan.result_bytes;
   memory.staging = plan.staging_bytes;
@@ -47,7 +53,7 @@ std::string scope_of_carried(const std::string& name) { return scope_of_any_laye
 std::vector<ScopeBytes> activations_of(const Plan& plan) {
   std::map<std::string, int64_t> bytes;
   for (const Buffer& buffer : plan.carried) {
-    if (buffer.role != BufferRole::kInput) bytes[scope_of_carried(buffer.name)] += buffer.bytes * buffer.copies;
+    if (buffer.role == BufferRole::kActivation) bytes[scope_of_carried(buffer.name)] += buffer.bytes * buffer.copies;
   }
   return sorted_by_bytes(bytes);
 }

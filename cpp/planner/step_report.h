@@ -17,7 +17,7 @@ namespace mw {
 // Bytes of one rank. Peak is their sum.
 struct StepMemory {
   int64_t parameters = 0;
-  int64_t gradients = 0;        // accumulators, and gradients in the optimizer's layout
+  int64_t gradients = 0;        // accumulators, and gradients in the optimizer's layout, but for what lies where activations were
   int64_t optimizer_state = 0;  // moments and FP32 masters
   int64_t activations = 0;      // left by the forward for the backward, of all microbatches in flight
   int64_t batch = 0;            // batch fields and scalars

@@ -88,7 +88,7 @@ py::dict piece_memory_dict(const PieceMemory& memory) {
   py::list samples;
   for (const MemorySample& s : memory.samples) {
     samples.append(py::dict(py::arg("scope") = s.scope, py::arg("seconds") = s.seconds, py::arg("scratch") = s.scratch,
-                            py::arg("carried") = s.carried));
+                            py::arg("carried") = s.carried, py::arg("gradients") = s.gradients));
   }
   return py::dict(py::arg("piece") = memory.piece, py::arg("samples") = samples, py::arg("fullest_seconds") = memory.fullest_seconds,
                   py::arg("fullest") = scope_bytes_list(memory.fullest));

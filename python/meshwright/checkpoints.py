@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,9 +67,11 @@ def check_place(folder: Path) -> None:
     """UserError where no folder can be made because `folder` is a file or lies below one."""
     for path in (folder, *folder.parents):
         try:
-            if path.is_dir():
-                return
-            if path.exists():
-                raise UserError(f"expected a folder, found {os.fspath(folder)!r}: {os.fspath(path)!r} is a file")
+            mode = path.stat().st_mode  # asked once: another rank may be making it
+        except (FileNotFoundError, NotADirectoryError):
+            continue
         except OSError as error:
             raise UserError(f"{os.fspath(folder)!r}: {error.strerror}") from None
+        if not stat.S_ISDIR(mode):
+            raise UserError(f"expected a folder, found {os.fspath(folder)!r}: {os.fspath(path)!r} is a file")
+        return

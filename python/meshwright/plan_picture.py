@@ -33,6 +33,7 @@ def memory_layers(report: PlanReport) -> tuple[list[float], dict[str, list[float
 
     Activations of microbatches in flight beside the one that is drawn stay as they are."""
     held = {use: report.memory[use] for use in ("parameters", "gradients", "optimizer_state")}
+    held["gradients"] = max(0, held["gradients"] - _most_gradients(report))  # the others come and go
     held["gathered_ahead"] = report.needed_bytes - report.peak_bytes
     held["batch"] = sum(report.memory[use] for use in ("batch", "results", "staging"))
     # Of the stage with most memory, while the pieces are those of the slowest: a microbatch has at most its share.
@@ -49,6 +50,7 @@ def memory_layers(report: PlanReport) -> tuple[list[float], dict[str, list[float
                 times.append(start + seconds)
                 for use in layers:
                     layers[use].append(held.get(use, 0))
+                layers["gradients"][-1] += sample["gradients"]
                 layers["activations"][-1] = report.memory["activations"] - one + min(one, sample["carried"])
                 layers["scratch"][-1] = min(report.memory["scratch"], sample["scratch"])
     return times, layers
@@ -107,6 +109,11 @@ def _pieces(report: PlanReport) -> list[tuple[float, dict[str, Any], dict[str, A
             found.append((start, piece, memory))
             start += piece["seconds"]
     return found
+
+
+def _most_gradients(report: PlanReport) -> int:
+    """Bytes of the gradients that lie among carried values, all of which the update finds."""
+    return int(max(sample["gradients"] for _, _, memory in _pieces(report) for sample in memory["samples"]))
 
 
 def _mark_pieces(axes: Any, report: PlanReport) -> None:

@@ -80,7 +80,8 @@ class PlanReport:
 
     peak_bytes: most memory that a rank holds; the sum of `memory`.
     memory: bytes by use: parameters, gradients, optimizer_state, activations (left by the forward for the backward), batch, scratch,
-        results, staging.
+        results, staging. With one microbatch gradients lie where activations were that the backward has read; those are not counted
+        again.
     host_bytes: offloaded activations, not part of the peak; they count for `fits` where the host's memory is this machine's too.
     activations: the same activations by scope, largest first: `{"scope": "layers.*.mlp.gate", "bytes": ...}`.
     expert_rows: where rows of experts travel to the ranks of their experts (mesh axis `expert`), of one layer and rank: `mean`, when all
@@ -92,7 +93,8 @@ class PlanReport:
         experts as if all were chosen equally often, and `most_bytes` as the room for them allows.
     collectives: every collective of every piece, with scope and source line.
     estimate: with `hardware`, the `Estimate` of the step's time; step_seconds, mfu, tokens_per_second are its own. None without.
-    memory_over_time: with `hardware`, per piece samples of the bytes alive in scratch and carried values, and what fills scratch most.
+    memory_over_time: with `hardware`, per piece samples of the bytes alive in scratch, in carried values and in the gradients that lie
+        among them, and what fills scratch most.
     stages: with `hardware`, one row per group of stages that are alike: first, count, layers, microbatches_in_flight, memory, seconds.
     advice: where it does not fit, up to three changes that would make it fit, each planned: `change` (arguments of `plan`), `text`,
         `peak_bytes`, `step_seconds`, `chips`. Those that need no more chips come first.

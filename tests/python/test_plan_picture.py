@@ -34,6 +34,16 @@ def test_memory_stays_below_the_peak(plan):
     assert min(layers["activations"]) < max(layers["activations"])
 
 
+def test_gradients_come_where_activations_go():
+    one, two = (mw.plan("llama3-8b", mesh={"fsdp": 8}, microbatches=count, **STEP) for count in (1, 2))
+    _, layers = memory_layers(one)
+    total = [sum(counts) for counts in zip(*layers.values(), strict=True)]
+    assert 0.5 * one.needed_bytes < max(total) <= one.needed_bytes
+    gradients = two.memory["gradients"]
+    assert layers["gradients"][0] == 0 and max(layers["gradients"]) == pytest.approx(gradients, rel=1e-3)
+    assert one.memory["gradients"] < 0.1 * gradients
+
+
 def test_transfers_lie_in_their_pieces(plan):
     moved = 0
     for piece in plan.estimate.pieces:

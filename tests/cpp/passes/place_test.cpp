@@ -1,5 +1,7 @@
 #include "passes/place.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "exec/cpu/executor.h"
 #include "ops/ops.h"
@@ -47,6 +49,45 @@ TEST(place, the_checker_finds_an_overlap) {
   Piece& piece = plan.pieces[0];
   piece.places[static_cast<size_t>(piece.program.ops[1].results[0])] = piece.places[static_cast<size_t>(piece.program.ops[0].results[0])];
   EXPECT_ERROR(testing::Failure, { testing::check_placement(plan); }, "was overwritten by");
+}
+
+int64_t gradient_bytes(const std::vector<Buffer>& buffers) {
+  int64_t bytes = 0;
+  for (const Buffer& buffer : buffers) bytes += buffer.name.starts_with("gradient.") ? buffer.bytes : 0;
+  return bytes;
+}
+
+// They take the bytes of activations that the backward has read; with a second microbatch they stay beside its activations.
+TEST(place, gradients_of_one_microbatch_lie_where_activations_were) {
+  for (const char* remat : {"none", "full"}) {
+    StepOptions options;
+    options.microbatches = 1;
+    const Plan one = plan_on_cpu(options, remat);
+    options.batch *= 2;
+    options.microbatches = 2;
+    const Plan two = plan_on_cpu(options, remat);
+    const int64_t gradients = gradient_bytes(two.kept);
+    EXPECT(gradients > 0);
+    EXPECT_EQ(gradient_bytes(two.carried), 0);
+    EXPECT_EQ(gradient_bytes(one.kept), 0);
+    EXPECT_EQ(gradient_bytes(one.carried), gradients);
+    EXPECT(one.carried_bytes < two.carried_bytes + gradients);
+    EXPECT(one.peak_bytes() < two.peak_bytes());
+  }
+}
+
+TEST(place, the_checker_finds_a_gradient_over_what_is_still_read) {
+  StepOptions options;
+  options.microbatches = 1;
+  Plan plan = plan_on_cpu(options);
+  testing::check_placement(plan);
+  // The backward makes the first gradient long before it reads what the forward left first.
+  const auto first =
+      std::find_if(plan.carried.begin(), plan.carried.end(), [](const Buffer& b) { return b.role == BufferRole::kActivation; });
+  for (Buffer& buffer : plan.carried) {
+    if (buffer.name == "gradient.lm_head.weight") buffer.offset = first->offset;
+  }
+  EXPECT_ERROR(testing::Failure, { testing::check_placement(plan); }, "was overwritten by 'gradient.lm_head.weight'");
 }
 
 // What a pass breaks is named together with the pass and the op.
