@@ -161,11 +161,15 @@ def bench(op: str = "dot", *, dtype: str = "float32", threads: int | None = None
     }
 
 
+BF16_PRODUCTS = {"avx512bf16": ", pairs of bf16 are multiplied at once", "amx": ", tiles of bf16 are multiplied at once"}
+"""By instruction set that multiplies bf16 in hardware."""
+
+
 def _why(dtype: str, facts: dict[str, Any]) -> str:
     isa, best = facts["isa"], facts["available_isas"][-1]
     chosen = f"{isa} is the best of this CPU" if isa == best else f"MESHWRIGHT_ISA={isa}, though this CPU has {best}"
     if dtype == "bfloat16":
-        chosen += ", pairs of bf16 are multiplied at once" if isa == "avx512bf16" else ", bf16 is widened to f32"
+        chosen += BF16_PRODUCTS.get(isa, ", bf16 is widened to f32")
     return chosen
 
 

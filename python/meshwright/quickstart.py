@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from meshwright._core import UserError, machine_facts
+from meshwright.diagnostics import BF16_PRODUCTS
 from meshwright.run_log import History, plot_run, read_settings, remember_settings
 
 EXCLUDED_FOLDERS = frozenset({"site-packages", "dist-packages", "test", "tests", "idle_test"})
@@ -173,7 +174,7 @@ def next_commands(folder: Path) -> str:
 
 def compute_dtype() -> str:
     """bfloat16 where this machine multiplies it in hardware, which then takes about two thirds of the time."""
-    return "bfloat16" if machine_facts()["isa"] == "avx512bf16" else "float32"
+    return "bfloat16" if machine_facts()["isa"] in BF16_PRODUCTS else "float32"
 
 
 def _make_trainer(data_folder: Path, seed: int, dtype: str, output: Path | None) -> tuple[Any, Any, Any]:

@@ -3,7 +3,8 @@
 // They work on 32-bit *words*: 1 float, or 2 bf16 that follow each other in the contraction. The row operand is broadcast, word by
 // word, from wherever it lies (any byte strides); the lane operand is a *panel* [words][width] with width 16, 32 or 48, or a
 // row-major matrix whose rows are the contraction. Each element of C is one chain of multiply-adds in the order of k, whatever the
-// number of rows or lanes: so the bits of a row depend on that row and the lane operand alone.
+// number of rows or lanes: so the bits of a row depend on that row and the lane operand alone. A matrix unit (AMX) adds the products of 16
+// words before they enter the chain.
 #pragma once
 #include <cstdint>
 
@@ -13,10 +14,11 @@ namespace mw {
 
 enum class Word { kF32, kBf16Pair };
 inline constexpr int kTileRows = 8;
+inline constexpr int kMostTileRows = 32;
 inline constexpr int kPanelLanes = 48;
 
 struct MicroArgs {
-  int rows;   // 1..8
+  int rows;   // 1..8, of bf16 pairs 1..GemmKernels::pair_rows
   int lanes;  // 16, 32, 48
   int64_t words;
   const void* a;
@@ -48,15 +50,22 @@ struct GemmKernels {
   bool has_bf16_pairs;
   void (*multiply_f32)(const MicroArgs&);
   void (*multiply_bf16)(const MicroArgs&);    // null where has_bf16_pairs is false
+  bool packs_strided_f32 = false;             // strided f32 operands are faster packed than in place (Intel; not Zen 5)
+  int pair_rows = kTileRows;                  // rows of one call of multiply_bf16, at most kMostTileRows
   void (*pack_f32)(const PackArgs&);          // f32 -> f32 words
   void (*pack_bf16)(const PackArgs&);         // bf16 -> pairs
   void (*pack_bf16_as_f32)(const PackArgs&);  // bf16 -> f32 words
   void (*pack_f32_as_bf16)(const PackArgs&);  // f32 -> pairs, rounded
+  // Not null: multiply_bf16 wants the words of a row side by side (a_step 4), and this packs rows so, strip_stride bytes apart.
+  void (*pack_rows_bf16)(const PackArgs&) = nullptr;
   // y = (accumulate ? y : 0) + alpha * x, n numbers
   void (*store_f32)(float* y, const float* x, int64_t n, float alpha, bool accumulate);
   void (*store_bf16)(uint16_t* y, const float* x, int64_t n, float alpha, bool accumulate);
   double (*fma_peak)(int64_t rounds);   // multiply-adds in registers only; returns the FLOPs done
   double (*bf16_peak)(int64_t rounds);  // the same for pairs; null without them
+
+  int rows(Word word) const { return word == Word::kF32 ? kTileRows : pair_rows; }
+  bool rows_of_pairs(Word word) const { return word == Word::kBf16Pair && pack_rows_bf16 != nullptr; }
 };
 
 // The kernels of an instruction set, which must be available.
@@ -70,6 +79,10 @@ extern const GemmKernels kGemmKernels;
 }
 namespace avx512bf16 {
 extern const GemmKernels kGemmKernels;
+}
+
+namespace amx {
+GemmKernels with_tiles(GemmKernels kernels);  // those of avx512bf16, but for products of bf16
 }
 
 }  // namespace mw

@@ -1,11 +1,22 @@
-// Multiplication of R rows by V vectors of lanes, over 32-bit words. Included after vec_*.inl.
+// Multiplication of R rows by V vectors of lanes, over 32-bit words. Included after vec_*.inl. kRowsOfPairs: the words of a row of the row
+// operand have to lie side by side. begin: before the first product of a block of work.
 struct F32Words {
   static constexpr int kPerWord = 1;
+  static constexpr int kAhead = 0;  // so many words ahead the lane operand is fetched by hand
+  static constexpr bool kRowsOfPairs = false;
+  static void begin() {}
   static inline Vec multiply_add(Vec c, Vec a, Vec b) { return fma(a, b, c); }
+};
+// For Intel's processors, which otherwise wait for panels that the second-level cache holds: 5 to 10 % of a product.
+struct F32WordsAhead : F32Words {
+  static constexpr int kAhead = 12;
 };
 #ifdef __AVX512BF16__
 struct Bf16Words {
   static constexpr int kPerWord = 2;
+  static constexpr int kAhead = 0;
+  static constexpr bool kRowsOfPairs = false;
+  static void begin() {}
   static inline Vec multiply_add(Vec c, Vec a, Vec b) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
 };
 #endif
@@ -56,7 +67,10 @@ inline void multiply_tile(int64_t words, bool half_word, const char* a, int64_t 
   for (int64_t k = 0; k < whole; ++k) {
     Vec lanes[V];
 #pragma GCC unroll 3
-    for (int v = 0; v < V; ++v) lanes[v] = load(reinterpret_cast<const float*>(b) + v * kLanes);
+    for (int v = 0; v < V; ++v) {
+      lanes[v] = load(reinterpret_cast<const float*>(b) + v * kLanes);
+      if constexpr (Words::kAhead > 0) __builtin_prefetch(b + Words::kAhead * b_step + v * kLanes * 4);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const Vec x = broadcast_word(row(r));

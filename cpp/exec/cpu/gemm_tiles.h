@@ -43,7 +43,10 @@ class Panels {
   int tail_ = 32;
 };
 
-// The broadcast operand: in place, or packed to strips [rows / 8][words][8].
+// From row to row of words packed side by side, in bytes; not so far that few rows stay in the caches.
+inline int64_t packed_row_bytes(int64_t words) { return round_up(4 * words, 64) + (round_up(4 * words, 64) % 1024 == 0 ? 64 : 0); }
+
+// The broadcast operand: in place, or packed to strips [rows / 8][words][8], or to rows.
 struct RowOperand {
   const char* data;
   int64_t row_bytes, step_bytes;
@@ -53,7 +56,7 @@ struct RowOperand {
   static RowOperand strips(const void* data, int64_t words) {
     return {static_cast<const char*>(data), 4, 4 * kTileRows, words * 4 * kTileRows};
   }
-  const char* at(int64_t row, int64_t word) const {  // row: a multiple of 8
+  const char* at(int64_t row, int64_t word) const {  // row: a multiple of those of one call
     return strip_bytes != 0 ? data + row / kTileRows * strip_bytes + word * step_bytes : data + row * row_bytes + word * step_bytes;
   }
 };
@@ -72,22 +75,26 @@ struct LaneOperand {
 };
 
 struct TileRange {
-  int64_t row, row_end;  // row: a multiple of 8
+  int64_t row, row_end;  // row: a multiple of those of one call
   int64_t panel, panel_end;
 };
 
-using MultiplyFunction = void (*)(const MicroArgs&);
-inline MultiplyFunction multiply_function(const GemmKernels& kernels, Word word) {
-  return word == Word::kF32 ? kernels.multiply_f32 : kernels.multiply_bf16;
-}
+struct Multiply {
+  void (*call)(const MicroArgs&);
+  int rows;  // of one call
 
-// Calls body(g, row, panel) for each 8 rows x 1 panel of the range, where g reads words [word, word + words) of both operands and its
-// result is still to be set.
+  Multiply(const GemmKernels& kernels, Word word)
+      : call(word == Word::kF32 ? kernels.multiply_f32 : kernels.multiply_bf16), rows(kernels.rows(word)) {}
+  void operator()(const MicroArgs& g) const { call(g); }
+};
+
+// Calls body(g, row, panel) for each multiply.rows x 1 panel of the range, where g reads words [word, word + words) of both operands and
+// its result is still to be set.
 template <typename Body>
-void for_each_micro(const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range, int64_t word, int64_t words,
-                    Body&& body) {
-  for (int64_t row = range.row; row < range.row_end; row += kTileRows) {
-    const int rows = static_cast<int>(std::min<int64_t>(kTileRows, range.row_end - row));
+void for_each_micro(const Multiply& multiply, const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range,
+                    int64_t word, int64_t words, Body&& body) {
+  for (int64_t row = range.row; row < range.row_end; row += multiply.rows) {
+    const int rows = static_cast<int>(std::min<int64_t>(multiply.rows, range.row_end - row));
     for (int64_t panel = range.panel; panel < range.panel_end; ++panel) {
       body(MicroArgs{.rows = rows,
                      .lanes = panels.width(panel),
@@ -106,13 +113,13 @@ void for_each_micro(const Panels& panels, const RowOperand& a, const LaneOperand
   }
 }
 
-// For each 8 rows x 1 panel of the range, calls epilogue(tile, row, rows, lane, lanes) with the product in tile[rows][48], which
+// For each multiply.rows x 1 panel of the range, calls epilogue(tile, row, rows, lane, lanes) with the product in tile[rows][48], which
 // lies in the first-level cache. The whole contraction is one pass: for long ones give few panels.
 template <typename Epilogue>
-void multiply_with_epilogue(MultiplyFunction multiply, const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range,
+void multiply_with_epilogue(const Multiply& multiply, const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range,
                             Epilogue&& epilogue) {
-  alignas(64) float tile[kTileRows * kPanelLanes];
-  for_each_micro(panels, a, b, range, 0, b.words, [&](MicroArgs g, int64_t row, int64_t panel) {
+  alignas(64) float tile[kMostTileRows * kPanelLanes];
+  for_each_micro(multiply, panels, a, b, range, 0, b.words, [&](MicroArgs g, int64_t row, int64_t panel) {
     g.c = tile;
     multiply(g);
     epilogue(static_cast<const float*>(tile), row, g.rows, panels.start(panel), panels.lanes(panel));
@@ -120,11 +127,11 @@ void multiply_with_epilogue(MultiplyFunction multiply, const Panels& panels, con
 }
 
 // C[rows, lanes] (bf16, c_row elements from row to row) = or += alpha * the product. One pass over the contraction, as above.
-inline void multiply_into_bf16(MultiplyFunction multiply, void (*store)(uint16_t*, const float*, int64_t, float, bool),
-                               const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range, uint16_t* c, int64_t c_row,
-                               float alpha, bool accumulate) {
-  alignas(64) float tile[kTileRows * kPanelLanes];
-  for_each_micro(panels, a, b, range, 0, b.words, [&](MicroArgs g, int64_t row, int64_t panel) {
+inline void multiply_into_bf16(const Multiply& multiply, void (*store)(uint16_t*, const float*, int64_t, float, bool), const Panels& panels,
+                               const RowOperand& a, const LaneOperand& b, TileRange range, uint16_t* c, int64_t c_row, float alpha,
+                               bool accumulate) {
+  alignas(64) float tile[kMostTileRows * kPanelLanes];
+  for_each_micro(multiply, panels, a, b, range, 0, b.words, [&](MicroArgs g, int64_t row, int64_t panel) {
     const int lanes = panels.lanes(panel);
     uint16_t* const out = c + row * c_row + panels.start(panel);
     if (lanes == g.lanes && alpha == 1.0f && !accumulate) {
@@ -138,36 +145,51 @@ inline void multiply_into_bf16(MultiplyFunction multiply, void (*store)(uint16_t
 }
 
 // C[rows, lanes] (f32, c_row floats from row to row) = or += the product, in blocks of the contraction. C holds the partial sums.
-inline void multiply_into(MultiplyFunction multiply, void (*store)(float*, const float*, int64_t, float, bool), const Panels& panels,
+inline void multiply_into(const Multiply& multiply, void (*store)(float*, const float*, int64_t, float, bool), const Panels& panels,
                           const RowOperand& a, const LaneOperand& b, TileRange range, float* c, int64_t c_row, bool accumulate) {
-  alignas(64) float tile[kTileRows * kPanelLanes];
+  alignas(64) float tile[kMostTileRows * kPanelLanes];
   const bool strided = b.step_bytes != 0 && a.strip_bytes == 0 && a.step_bytes > 4;
   const int64_t wanted = strided ? kStridedBlockWords : kBlockWords;
   const int64_t blocks = std::max<int64_t>(1, (b.words + wanted / 2) / wanted);
-  const int64_t block_words = ceil_div(b.words, blocks);
+  const int64_t block_words = round_up(ceil_div(b.words, blocks), 16);
   for (int64_t word = 0; word < b.words; word += block_words) {
-    for_each_micro(panels, a, b, range, word, std::min(block_words, b.words - word), [&](MicroArgs g, int64_t row, int64_t panel) {
-      const int lanes = panels.lanes(panel);
-      float* const out = c + row * c_row + panels.start(panel);
-      g.add = accumulate || word > 0;
-      if (lanes == g.lanes) {
-        g.c = out, g.c_row = c_row;
-        return multiply(g);
-      }
-      g.c = tile;  // the panel is wider than C
-      if (g.add) {
-        for (int r = 0; r < g.rows; ++r) std::copy_n(out + r * c_row, lanes, tile + r * kPanelLanes);
-      }
-      multiply(g);
-      for (int r = 0; r < g.rows; ++r) store(out + r * c_row, tile + r * kPanelLanes, lanes, 1.0f, false);
-    });
+    for_each_micro(multiply, panels, a, b, range, word, std::min(block_words, b.words - word),
+                   [&](MicroArgs g, int64_t row, int64_t panel) {
+                     const int lanes = panels.lanes(panel);
+                     float* const out = c + row * c_row + panels.start(panel);
+                     g.add = accumulate || word > 0;
+                     if (lanes == g.lanes) {
+                       g.c = out, g.c_row = c_row;
+                       return multiply(g);
+                     }
+                     g.c = tile;  // the panel is wider than C
+                     if (g.add) {
+                       for (int r = 0; r < g.rows; ++r) std::copy_n(out + r * c_row, lanes, tile + r * kPanelLanes);
+                     }
+                     multiply(g);
+                     for (int r = 0; r < g.rows; ++r) store(out + r * c_row, tile + r * kPanelLanes, lanes, 1.0f, false);
+                   });
   }
 }
 
-// The packer for an operand of `bf16` elements (else f32) to words.
-inline void (*pack_function(const GemmKernels& kernels, bool bf16, Word word))(const PackArgs&) {
+// The row operand packed as the kernels of `word` want it: the bytes of `rows`, where they lie, and the packer.
+inline int64_t packed_rows_bytes(const GemmKernels& kernels, Word word, int64_t rows, int64_t words) {
+  return kernels.rows_of_pairs(word) ? rows * packed_row_bytes(words) : round_up(rows, kTileRows) * words * 4;
+}
+inline RowOperand packed_rows(const GemmKernels& kernels, Word word, const void* data, int64_t words) {
+  if (!kernels.rows_of_pairs(word)) return RowOperand::strips(data, words);
+  return {.data = static_cast<const char*>(data), .row_bytes = packed_row_bytes(words), .step_bytes = 4};
+}
+
+// The packer for an operand of `bf16` elements (else f32) to words: in panels and strips.
+using PackFunction = void (*)(const PackArgs&);
+inline PackFunction pack_function(const GemmKernels& kernels, bool bf16, Word word) {
   if (word == Word::kF32) return bf16 ? kernels.pack_bf16_as_f32 : kernels.pack_f32;
   return bf16 ? kernels.pack_bf16 : kernels.pack_f32_as_bf16;
+}
+
+inline PackFunction row_pack_function(const GemmKernels& kernels, bool bf16, Word word) {
+  return kernels.rows_of_pairs(word) ? kernels.pack_rows_bf16 : pack_function(kernels, bf16, word);
 }
 
 }  // namespace mw

@@ -10,8 +10,8 @@
 namespace mw {
 namespace {
 
-constexpr int64_t kLeastTileRows = 128;
-constexpr int64_t kMostTileRows = 512;  // so many share what a tile packs
+constexpr int64_t kLeastPartRows = 128;
+constexpr int64_t kMostPartRows = 512;  // so many share what a tile packs
 constexpr int64_t kStripRows = 128;     // rows of GroupedOuter's result packed at a time
 constexpr int64_t kMostTilePanels = 8;  // as many as stay in the second-level cache
 constexpr int64_t kTilesPerThread = 4;
@@ -27,7 +27,10 @@ Word word_of(DType a, DType b, Isa isa) {
 int64_t lanes_per_tile(int64_t n) { return round_up(ceil_div(n, ceil_div(n, kMostTilePanels * kPanelLanes)), kPanelLanes); }
 
 // The contraction is taken in blocks of at most about kBlockWords, nearly equal.
-int64_t block_words(int64_t words) { return ceil_div(words, std::max<int64_t>(1, (words + kBlockWords / 2) / kBlockWords)); }
+int64_t block_words(int64_t words) {
+  const int64_t blocks = std::max<int64_t>(1, (words + kBlockWords / 2) / kBlockWords);
+  return blocks == 1 ? words : round_up(ceil_div(words, blocks), 16);
+}
 
 // The rows of each group, and the groups by falling number of rows, which is the order of the tiles. Rows of group `groups`, the last ones,
 // are of none. Lies in the workspace.
@@ -72,14 +75,14 @@ class RowGroups {
   int64_t *start_, *order_, *before_;
 };
 
-// Nearly equal parts of at most `most` rows, each a multiple of 8.
-int64_t rows_per_tile(int64_t rows, int64_t most) { return round_up(ceil_div(rows, ceil_div(rows, most)), kTileRows); }
+// Nearly equal parts of at most `most` rows, each a multiple of `step`.
+int64_t rows_per_tile(int64_t rows, int64_t most, int64_t step) { return round_up(ceil_div(rows, ceil_div(rows, most)), step); }
 
 // The most rows of a tile: fewer where the threads would not have enough tiles, which `count(rows)` tells.
 template <typename Count>
 int64_t most_tile_rows(const ThreadPool& pool, Count&& count) {
-  int64_t most = kMostTileRows;
-  while (most > kLeastTileRows && count(most) < kTilesPerThread * pool.threads()) most /= 2;
+  int64_t most = kMostPartRows;
+  while (most > kLeastPartRows && count(most) < kTilesPerThread * pool.threads()) most /= 2;
   return most;
 }
 
@@ -97,7 +100,7 @@ class PartResult {
  public:
   PartResult(const GemmKernels& kernels, Word word, char* c, DType type, int64_t c_row, bool accumulate, const Part& part, float* sums)
       : kernels_(kernels),
-        multiply_(multiply_function(kernels, word)),
+        multiply_(kernels, word),
         c_(c),
         type_(type),
         c_row_(c_row),
@@ -129,7 +132,7 @@ class PartResult {
 
  private:
   const GemmKernels& kernels_;
-  MultiplyFunction multiply_;
+  Multiply multiply_;
   char* c_;  // the part's first row and lane
   DType type_;
   int64_t c_row_;
@@ -187,11 +190,11 @@ struct Range {
   int64_t start, count;
 };
 
-// Lanes `m` of `depth` as strips.
-void pack_strips(void (*pack)(const PackArgs&), const MatrixIn& a, Range depth, Range m, int64_t words, char* strips) {
-  pack({.panel = strips,
+// Lanes `m` of `depth` as rows.
+void pack_rows(PackFunction pack, const MatrixIn& a, Range depth, Range m, const RowOperand& to) {
+  pack({.panel = const_cast<char*>(to.data),
         .width = kTileRows,
-        .strip_stride = words * 4 * kTileRows,
+        .strip_stride = to.strip_bytes != 0 ? to.strip_bytes : to.row_bytes,
         .lanes = m.count,
         .depth = depth.count,
         .source = at(a.data, depth.start * a.row + m.start, a.type),
@@ -200,8 +203,7 @@ void pack_strips(void (*pack)(const PackArgs&), const MatrixIn& a, Range depth, 
 }
 
 // The lanes of a part as panels.
-void pack_panels(void (*pack)(const PackArgs&), const Panels& panels, const char* source, const MatrixIn& b, int64_t depth, int64_t words,
-                 char* to) {
+void pack_panels(PackFunction pack, const Panels& panels, const char* source, const MatrixIn& b, int64_t depth, int64_t words, char* to) {
   for (int64_t panel = 0; panel < panels.count(); ++panel) {
     const int64_t lane = panels.start(panel);
     pack({.panel = to + lane * words * 4,
@@ -228,7 +230,7 @@ GroupedPlan plan_grouped(const GroupedGemm& g, Isa isa, int threads) {
   plan.rows_at = RowGroups::bytes(g.groups);
   plan.scratch_at = plan.rows_at + (plan.widen_rows ? round_up(g.rows * g.k * 4, 64) : 0);
   if (plan.pack_b) plan.panel_bytes = plan.tile_lanes * block_words(words) * 4;
-  if (is_bf16(g.y.type) && block_words(words) < words) plan.sum_bytes = std::min(g.rows, kMostTileRows) * plan.tile_lanes * 4;
+  if (is_bf16(g.y.type) && block_words(words) < words) plan.sum_bytes = std::min(g.rows, kMostPartRows) * plan.tile_lanes * 4;
   plan.workspace_bytes = plan.scratch_at + threads * plan.scratch_bytes();
   return plan;
 }
@@ -254,7 +256,8 @@ void run_grouped(const GroupedGemm& g, const GroupedPlan& plan, const int32_t* r
   const int64_t most = most_tile_rows(pool, lay_out), tiles = lay_out(most);
   pool.run(tiles, [&](int64_t tile, int worker) {
     const int64_t place = groups.place_of(tile), group = groups.group(place), rows = groups.rows_of(group);
-    const int64_t index = tile - groups.before(place), row_tiles = ceil_div(rows, most), tall = rows_per_tile(rows, most);
+    const int64_t index = tile - groups.before(place), row_tiles = ceil_div(rows, most),
+                  tall = rows_per_tile(rows, most, kernels.rows(plan.word));
     Part part{.row = index % row_tiles * tall, .rows = 0, .lane = index / row_tiles * plan.tile_lanes, .lanes = 0};
     part.rows = std::min(rows - part.row, tall), part.lanes = std::min(g.n - part.lane, plan.tile_lanes);
     if (part.rows <= 0) return;
@@ -295,10 +298,10 @@ GroupedPlan plan_grouped(const GroupedOuter& gemm, Isa isa, int threads) {
   const int64_t words = ceil_div(g.rows, elements_per_word(plan.word)), most = std::min(words, kMostBlockWords);
   plan.tile_lanes = lanes_per_tile(g.n);
   plan.scratch_at = RowGroups::bytes(g.groups);
-  if (plan.pack_a) plan.strip_bytes = kStripRows * most * 4;
+  if (plan.pack_a) plan.strip_bytes = packed_rows_bytes(gemm_kernels(isa), plan.word, kStripRows, most);
   if (plan.pack_b) plan.panel_bytes = plan.tile_lanes * most * 4;
   if (is_bf16(g.w.type) && block_words(words) < words)
-    plan.sum_bytes = std::min(round_up(g.m, kTileRows), kMostTileRows) * plan.tile_lanes * 4;
+    plan.sum_bytes = std::min(round_up(g.m, kTileRows), kMostPartRows) * plan.tile_lanes * 4;
   plan.workspace_bytes = plan.scratch_at + threads * plan.scratch_bytes();
   return plan;
 }
@@ -314,9 +317,10 @@ void run_grouped(const GroupedOuter& gemm, const GroupedPlan& plan, const int32_
   }
   const GemmKernels& kernels = gemm_kernels(plan.isa);
   const int64_t per_word = elements_per_word(plan.word), lane_tiles = ceil_div(g.n, plan.tile_lanes);
-  const auto pack_a = pack_function(kernels, is_bf16(g.a.type), plan.word), pack_b = pack_function(kernels, is_bf16(g.b.type), plan.word);
+  const auto pack_a = row_pack_function(kernels, is_bf16(g.a.type), plan.word),
+             pack_b = pack_function(kernels, is_bf16(g.b.type), plan.word);
   const int64_t most = most_tile_rows(pool, [&](int64_t rows) { return groups.used() * ceil_div(g.m, rows) * lane_tiles; });
-  const int64_t tall = rows_per_tile(g.m, most), row_tiles = ceil_div(g.m, tall);
+  const int64_t tall = rows_per_tile(g.m, most, kernels.rows(plan.word)), row_tiles = ceil_div(g.m, tall);
   pool.run(groups.used() * row_tiles * lane_tiles, [&](int64_t tile, int worker) {
     const int64_t group = groups.group(tile / (row_tiles * lane_tiles)), rows = groups.rows_of(group), start = groups.start(group);
     Part part{.row = tile % row_tiles * tall, .rows = 0, .lane = tile / row_tiles % lane_tiles * plan.tile_lanes, .lanes = 0};
@@ -335,8 +339,8 @@ void run_grouped(const GroupedOuter& gemm, const GroupedPlan& plan, const int32_
         const int64_t count = std::min(kStripRows, part.rows - m);
         RowOperand a{.data = at(g.a.data, row * g.a.row + part.row + m, g.a.type), .row_bytes = 4, .step_bytes = g.a.row * 4};
         if (plan.pack_a) {
-          a = RowOperand::strips(scratch.strips, block.words);
-          pack_strips(pack_a, g.a, {row, depth}, {part.row + m, count}, block.words, scratch.strips);
+          a = packed_rows(kernels, plan.word, scratch.strips, block.words);
+          pack_rows(pack_a, g.a, {row, depth}, {part.row + m, count}, a);
         }
         result.add(a, b, m, count, block);
       }

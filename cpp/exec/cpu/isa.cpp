@@ -7,11 +7,27 @@
 
 #include "base/error.h"
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace mw {
 namespace {
 
-constexpr std::array<std::string_view, kNumIsas> kNames = {"avx2", "avx512", "avx512bf16"};
-constexpr std::array<Isa, kNumIsas> kAll = {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16};
+constexpr std::array<std::string_view, kNumIsas> kNames = {"avx2", "avx512", "avx512bf16", "amx"};
+constexpr std::array<Isa, kNumIsas> kAll = {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx};
+
+// Linux gives a process the matrix unit's registers when it asks for them; threads and children have them too.
+bool may_use_tiles() {
+#if defined(__x86_64__) && defined(__linux__)
+  constexpr int kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return __builtin_cpu_supports("amx-tile") && __builtin_cpu_supports("amx-bf16") &&
+         syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
 
 // How many of kAll run here. The builtins also ask the operating system (XGETBV) whether it saves the wide registers.
 int count_available() {
@@ -21,7 +37,8 @@ int count_available() {
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
   if (!avx512) return 1;
-  return __builtin_cpu_supports("avx512bf16") ? 3 : 2;
+  if (!__builtin_cpu_supports("avx512bf16")) return 2;
+  return may_use_tiles() ? 4 : 3;
 #else
   return 0;
 #endif
@@ -36,7 +53,7 @@ Isa parse_isa(std::string_view name) {
     if (isa_name(isa) == name) return isa;
   }
   const std::vector<std::string> candidates(kNames.begin(), kNames.end());
-  throw UserError(concat_text("expected an instruction set (avx2, avx512 or avx512bf16), found '", name, "'",
+  throw UserError(concat_text("expected an instruction set (avx2, avx512, avx512bf16 or amx), found '", name, "'",
                               did_you_mean(std::string(name), candidates)));
 }
 

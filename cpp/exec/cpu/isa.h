@@ -1,5 +1,5 @@
 // Which vector instruction set the CPU kernels use. The library is compiled for plain x86-64; each kernel exists once per Isa (files
-// *_avx2.cpp, *_avx512.cpp, *_avx512bf16.cpp) and is looked up in a table at run time.
+// *_avx2.cpp, *_avx512.cpp, *_avx512bf16.cpp, *_amx.cpp) and is looked up in a table at run time.
 //
 //   const Isa isa = chosen_isa();                 // the best this CPU has, or what MESHWRIGHT_ISA asks for
 //   for (Isa isa : available_isas()) check(isa);  // tests run every kernel at each
@@ -9,10 +9,10 @@
 
 namespace mw {
 
-enum class Isa { kAvx2, kAvx512, kAvx512Bf16 };  // each includes those before it
-inline constexpr int kNumIsas = 3;
+enum class Isa { kAvx2, kAvx512, kAvx512Bf16, kAmx };  // each includes those before it
+inline constexpr int kNumIsas = 4;
 
-std::string_view isa_name(Isa isa);    // "avx2", "avx512", "avx512bf16"
+std::string_view isa_name(Isa isa);    // "avx2", "avx512", "avx512bf16", "amx"
 Isa parse_isa(std::string_view name);  // UserError names the nearest
 
 // What this CPU (and its operating system) can run, ascending. UserError on a CPU without AVX2 and FMA.

@@ -1,6 +1,7 @@
 #include "exec/cpu/gemm.h"
 
 #include <Eigen/Dense>
+#include <algorithm>
 #include <cstring>
 
 #include "exec/cpu/gemm_tiles.h"
@@ -81,6 +82,7 @@ std::vector<char> run_case(const Case& t, Isa isa, int threads, bool check) {
   }
   const GemmPlan plan = plan_gemm(g, isa);
   Workspace workspace(plan.workspace_bytes);
+  std::fill_n(static_cast<char*>(workspace.data()), plan.workspace_bytes, '\xff');  // NaN: what is not packed may not be multiplied
   ThreadPool pool(threads);
   run_gemm(g, plan, workspace.data(), pool);
   if (check) testing::expect_close(c.tensor.loaded(), expected, testing::tolerance_of(t.c), describe(t, isa));

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "base/error.h"
-#include "exec/cpu/gemm_kernels.h"
+#include "exec/cpu/gemm_tiles.h"
 #include "exec/cpu/kernels/attention_kernels.h"
 
 namespace mw {
@@ -17,6 +17,10 @@ const AttentionKernels& attention_kernels(Isa isa) {
       return avx512::kAttentionKernels;
     case Isa::kAvx512Bf16:
       return avx512bf16::kAttentionKernels;
+    case Isa::kAmx: {
+      static const AttentionKernels kernels = amx::with_tiles(avx512bf16::kAttentionKernels);
+      return kernels;
+    }
   }
   throw InternalError("unknown instruction set");
 }
@@ -25,8 +29,6 @@ namespace {
 
 constexpr int64_t kTasks = 32;  // the backward makes at least half as many pieces of work, from the shape alone
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 int32_t key_number(int64_t x) { return static_cast<int32_t>(std::clamp<int64_t>(x, -2, std::numeric_limits<int32_t>::max() - 2)); }
 
 template <typename T>
@@ -107,19 +109,27 @@ struct Geometry {
   }
 };
 
-// Keys or values of every head as pairs of neighbouring keys, [heads][ceil(kv_seq / 2)][n rounded up to 8] words.
+// Keys or values of every head as pairs of neighbouring keys, [heads][ceil(kv_seq / 2)][n rounded up to 8] words, or as the rows of pairs
+// that the kernels want, [heads][n][words].
 struct PairCopy {
   int64_t n, row, bytes_per_head;
-  PairCopy(int64_t kv_seq, int64_t dim) : n(dim), row(round_up(dim, 8)), bytes_per_head(round_up(ceil_div(kv_seq, 2) * row * 4, 64)) {}
+  bool rows;
+  PairCopy(int64_t kv_seq, int64_t dim, Isa isa) : n(dim), rows(gemm_kernels(isa).rows_of_pairs(Word::kBf16Pair)) {
+    const int64_t words = ceil_div(kv_seq, 2);
+    row = rows ? packed_row_bytes(words) / 4 : round_up(dim, 8);
+    bytes_per_head = round_up((rows ? n : words) * row * 4, 64);
+  }
 
   void fill(char* copy, const void* data, int64_t token, int64_t kv_seq, const GemmKernels& gemm) const {
-    gemm.pack_bf16({.panel = copy,
-                    .width = static_cast<int>(row),
-                    .lanes = static_cast<int>(n),
-                    .depth = kv_seq,
-                    .source = data,
-                    .depth_stride = token,
-                    .lane_stride = 1});
+    const PackFunction pack = rows ? gemm.pack_rows_bf16 : gemm.pack_bf16;
+    pack({.panel = copy,
+          .width = static_cast<int>(row),
+          .strip_stride = rows ? row * 4 : 0,
+          .lanes = static_cast<int>(n),
+          .depth = kv_seq,
+          .source = data,
+          .depth_stride = token,
+          .lane_stride = 1});
   }
 };
 
@@ -154,7 +164,7 @@ int64_t attention_backward_scratch_bytes(int64_t head_dim, int64_t value_dim) {
 
 int64_t attention_forward_workspace_bytes(const Attention& a, Isa isa, int threads) {
   check(a);
-  const int64_t pairs = uses_pairs(a, isa) ? a.batch * a.kv_heads * PairCopy(a.kv_seq, a.value_dim).bytes_per_head : 0;
+  const int64_t pairs = uses_pairs(a, isa) ? a.batch * a.kv_heads * PairCopy(a.kv_seq, a.value_dim, isa).bytes_per_head : 0;
   return pairs + threads * round_up(attention_forward_scratch_bytes(a.head_dim, a.value_dim), 64);
 }
 
@@ -162,7 +172,7 @@ void attention_forward(const Attention& a, void* out, float* lse, Isa isa, void*
   check(a);
   const AttentionKernels& kernels = attention_kernels(isa);
   const Geometry geometry(a);
-  const PairCopy copy(a.kv_seq, a.value_dim);
+  const PairCopy copy(a.kv_seq, a.value_dim, isa);
   const bool pairs = uses_pairs(a, isa);
   char* const copies = static_cast<char*>(workspace);
   char* const scratch = copies + (pairs ? geometry.heads * copy.bytes_per_head : 0);
@@ -191,7 +201,7 @@ void attention_forward(const Attention& a, void* out, float* lse, Isa isa, void*
 int64_t attention_backward_workspace_bytes(const Attention& a, Isa isa, int threads) {
   check(a);
   const int64_t heads = a.batch * a.kv_heads;
-  const int64_t pairs = uses_pairs(a, isa) ? heads * PairCopy(a.kv_seq, a.head_dim).bytes_per_head : 0;
+  const int64_t pairs = uses_pairs(a, isa) ? heads * PairCopy(a.kv_seq, a.head_dim, isa).bytes_per_head : 0;
   return pairs + round_up(gradient_sums(a, threads) * a.kv_seq * gradient_row(a) * 4, 64) + sink_sums_bytes(a) +
          threads * round_up(attention_backward_scratch_bytes(a.head_dim, a.value_dim), 64);
 }
@@ -200,7 +210,7 @@ void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa,
   check(a);
   const AttentionKernels& kernels = attention_kernels(isa);
   const Geometry geometry(a);
-  const PairCopy copy(a.kv_seq, a.head_dim);
+  const PairCopy copy(a.kv_seq, a.head_dim, isa);
   const bool pairs = uses_pairs(a, isa);
   const int64_t pieces = backward_pieces(a), d16 = round_up(a.head_dim, 16), dv16 = round_up(a.value_dim, 16);
   const int64_t sums = a.kv_seq * gradient_row(a);  // floats: dk then dv of one head, as one piece of the queries gives it

@@ -124,7 +124,7 @@ struct BlockOperand {
   const void* rows;
   int64_t row_bytes;
   const void* columns;
-  int64_t step_bytes;
+  int64_t column_bytes, step_bytes;  // from one column to the next, from word to word of the keys
 };
 
 template <typename T, typename Words>
@@ -132,14 +132,26 @@ BlockOperand block_operand(const void* data, int64_t token, const void* pairs, i
                            float* scratch) {
   const T* first = static_cast<const T*>(data) + key * token;
   if constexpr (sizeof(T) == 4) {
-    return {first, token * 4, first, token * 4};
+    return {first, token * 4, first, 4, token * 4};
   } else if constexpr (Words::kPerWord == 1) {
     pack_down<Bf16ToF32>(scratch, first, count, n, token, round_to(n, 16));
-    return {scratch, round_to(n, 16) * 4, scratch, round_to(n, 16) * 4};
+    return {scratch, round_to(n, 16) * 4, scratch, 4, round_to(n, 16) * 4};
+  } else if constexpr (Words::kRowsOfPairs) {
+    if (pairs != nullptr) return {first, token * 2, static_cast<const uint16_t*>(pairs) + key, pairs_row * 4, 4};
+    const int64_t column = round_to(count, 32) * 2;
+    pack_rows({.panel = scratch,
+               .width = 0,
+               .strip_stride = column,
+               .lanes = count > 0 ? n : 0,
+               .depth = count,
+               .source = first,
+               .depth_stride = token,
+               .lane_stride = 1});
+    return {first, token * 2, scratch, column, 4};
   } else {
-    if (pairs != nullptr) return {first, token * 2, static_cast<const uint32_t*>(pairs) + key / 2 * pairs_row, pairs_row * 4};
+    if (pairs != nullptr) return {first, token * 2, static_cast<const uint32_t*>(pairs) + key / 2 * pairs_row, 4, pairs_row * 4};
     pack_down<Bf16ToPairs>(scratch, first, count, n, token, round_to(n, 16));
-    return {first, token * 2, scratch, round_to(n, 16) * 4};
+    return {first, token * 2, scratch, 4, round_to(n, 16) * 4};
   }
 }
 
@@ -167,6 +179,7 @@ inline void scale_scores(float* scores, int64_t count, float scale, float cap) {
 template <typename T, typename Words>
 void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* scratch) {
   using Format = typename FormatOf<T, Words>::Type;
+  Words::begin();
   constexpr int kPer = Words::kPerWord;
   const int width = q.count <= 16 ? 16 : kQueryLanes;
   const int64_t d = h.head_dim, dv = h.value_dim, d_words = (d + kPer - 1) / kPer;
@@ -241,8 +254,8 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
     const BlockOperand v = kPer == 1 && h.v == h.k && h.v_token == h.k_token
                                ? k
                                : block_operand<T, Words>(h.v, h.v_token, h.v_pairs, h.v_pairs_row, row, count, dv, v_block);
-    multiply_panel<Words>(width, static_cast<int>(dv), (count + kPer - 1) / kPer, false, v.columns, 4, v.step_bytes, scores, width * 4, out,
-                          width, true);
+    multiply_panel<Words>(width, static_cast<int>(dv), (count + kPer - 1) / kPer, false, v.columns, v.column_bytes, v.step_bytes, scores,
+                          width * 4, out, width, true);
   }
   for (int i = 0; i < q.count; ++i) {
     if (q.lse[i] != nullptr) *q.lse[i] = sum[i] == 0 ? kNothingSeen : largest[i] * kLn2 + __builtin_logf(sum[i]);
@@ -264,6 +277,7 @@ float dot_rows(const void* x, const void* y, int64_t n) {
 template <typename T, typename Words>
 void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float* dk, float* dv_sum, void* scratch) {
   using Format = typename FormatOf<T, Words>::Type;
+  Words::begin();
   constexpr int kPer = Words::kPerWord;
   const int width = q.count <= 16 ? 16 : kQueryLanes;
   const int64_t d = h.head_dim, dv = h.value_dim, d_words = (d + kPer - 1) / kPer, dv_words = (dv + kPer - 1) / kPer;
@@ -346,8 +360,8 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
     multiply_panel<Words>(static_cast<int>(dv16), keys, lane_words, false, p, row_bytes, 4, dout_down, dv16 * 4, dv_sum + first * dv16,
                           dv16, true);
     multiply_panel<Words>(static_cast<int>(d16), keys, lane_words, false, ds, row_bytes, 4, q_down, d16 * 4, dk + first * d16, d16, true);
-    multiply_panel<Words>(width, static_cast<int>(d), (count + kPer - 1) / kPer, false, k.columns, 4, k.step_bytes, dscores, width * 4, dq,
-                          width, true);
+    multiply_panel<Words>(width, static_cast<int>(d), (count + kPer - 1) / kPer, false, k.columns, k.column_bytes, k.step_bytes, dscores,
+                          width * 4, dq, width, true);
   }
   store_transposed<T>(q.dq, dq, dq_rows, q.count, width, d, ones);
 }

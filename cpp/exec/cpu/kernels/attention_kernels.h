@@ -17,7 +17,7 @@ struct KeyValueHead {
   const void* k;  // first key
   const void* v;
   int64_t k_token, v_token;  // elements from key to key
-  const void* k_pairs;       // [ceil(kv_seq / 2)][k_pairs_row] words
+  const void* k_pairs;       // [ceil(kv_seq / 2)][k_pairs_row] words; for GemmKernels::rows_of_pairs [head_dim][k_pairs_row]
   const void* v_pairs;
   int64_t k_pairs_row, v_pairs_row;
   int64_t kv_seq;
@@ -64,6 +64,10 @@ extern const AttentionKernels kAttentionKernels;
 }
 namespace avx512bf16 {
 extern const AttentionKernels kAttentionKernels;
+}
+
+namespace amx {
+AttentionKernels with_tiles(AttentionKernels kernels);  // those of avx512bf16, but for bf16
 }
 
 }  // namespace mw

@@ -16,6 +16,7 @@ const CrossEntropyKernels& cross_entropy_kernels(Isa isa) {
     case Isa::kAvx512:
       return avx512::kCrossEntropyKernels;
     case Isa::kAvx512Bf16:
+    case Isa::kAmx:
       return avx512bf16::kCrossEntropyKernels;
   }
   throw InternalError("unknown instruction set");
@@ -25,8 +26,9 @@ namespace {
 
 constexpr int64_t kVocabTile = 128;    // rows of the vocabulary in one tile
 constexpr int64_t kVocabBlock = 2048;  // rows whose e and w stay in the last-level cache between the logits and dX
-constexpr int64_t kTokenTile = 64;     // rows of dX in one tile
-constexpr int64_t kPanelGroup = 4;     // panels of embed in one tile
+constexpr int64_t kTurnedVocabBlock = 1024;
+constexpr int64_t kTokenTile = 64;  // rows of dX in one tile
+constexpr int64_t kPanelGroup = 4;  // panels of embed in one tile
 constexpr float kLargestExponent = 60.0f;
 
 FloatKind kind_of(DType type) { return type == DType::kF32 ? kFloat32 : kBFloat16; }
@@ -37,15 +39,21 @@ int64_t padded_row(int64_t n) { return round_up(n, 16) + (round_up(n, 16) % 256 
 // Everything whose size or place follows from the shape: the arrays of one chunk in the workspace.
 struct Layout {
   Word word;
+  bool turned;  // dX is computed as its transpose, w^T e: the row operand cannot be read down the columns of e
+  bool pack_x;  // dW reads x_scaled as panels
   bool copy_w;  // w is not readable in place as f32 lanes: converted or padded block by block
-  int64_t chunk, x_words, token_row, embed_row, vocab_tiles;
+  int64_t chunk, x_words, token_row, embed_row, vocab_tiles, vocab_block, block_words;
   int64_t x_panel, reference, target, slope, sum, partial, e, e_pairs, w_block, w_panel, dx_sum, x_scaled, x_scaled_panel, bytes;
 
   Layout(const CrossEntropy& c, CrossEntropyPass pass, Isa isa) {
     const bool pairs = c.x.type == DType::kBF16 && c.w.type == DType::kBF16 && gemm_kernels(isa).has_bf16_pairs;
     const bool gradients = pass != CrossEntropyPass::kForward;
     word = pairs ? Word::kBf16Pair : Word::kF32;
-    copy_w = !pairs && (c.w.type != DType::kF32 || (gradients && (c.embed % 16 != 0 || share_cache_sets(c.w.row))));
+    const GemmKernels& kernels = gemm_kernels(isa);
+    turned = kernels.rows_of_pairs(word) || (word == Word::kF32 && kernels.packs_strided_f32);
+    pack_x = pairs || turned;
+    vocab_block = turned ? kTurnedVocabBlock : kVocabBlock;
+    copy_w = !pairs && (c.w.type != DType::kF32 || (gradients && !turned && (c.embed % 16 != 0 || share_cache_sets(c.w.row))));
     chunk = std::max<int64_t>(1, std::min(c.chunk, c.tokens));
     x_words = ceil_div(c.embed, elements_per_word(word));
     token_row = padded_row(Panels(chunk).padded());
@@ -63,13 +71,15 @@ struct Layout {
     slope = take(c.softcap > 0, token_row * 4);
     sum = take(true, token_row * 4);
     partial = take(true, vocab_tiles * 2 * token_row * 4);
-    w_block = take(copy_w, kVocabBlock * embed_row * 4);
+    w_block = take(copy_w, vocab_block * embed_row * 4);
     e = take(gradients, c.vocab * token_row * (pairs ? 2 : 4));
-    e_pairs = take(gradients && pairs, kVocabBlock / 2 * token_row * 4);
-    w_panel = take(gradients && pairs, kVocabBlock / 2 * Panels(c.embed).padded() * 4);
-    dx_sum = take(gradients, chunk * embed_row * 4);
+    e_pairs = take(gradients && pairs, vocab_block / 2 * token_row * 4);
+    block_words = vocab_block / elements_per_word(word);
+    w_panel = take(gradients && (pairs || turned),
+                   turned ? packed_rows_bytes(kernels, word, c.embed, block_words) : vocab_block / 2 * Panels(c.embed).padded() * 4);
+    dx_sum = take(gradients, turned ? c.embed * token_row * 4 : chunk * embed_row * 4);
     x_scaled = take(gradients, chunk * embed_row * 4);
-    x_scaled_panel = take(gradients && pairs, ceil_div(chunk, 2) * Panels(c.embed).padded() * 4);
+    x_scaled_panel = take(gradients && pack_x, ceil_div(chunk, elements_per_word(word)) * Panels(c.embed).padded() * 4);
     bytes = next;
   }
 };
@@ -87,7 +97,7 @@ class Run {
         base_(static_cast<char*>(workspace)),
         pool_(pool),
         embed_panels_(c.embed),
-        multiply_(multiply_function(gemm_, layout_.word)),
+        multiply_(gemm_, layout_.word),
         pairs_(layout_.word == Word::kBf16Pair) {}
 
   void forward(const CrossEntropyForward& out) {
@@ -95,7 +105,7 @@ class Run {
       begin_chunk(first);
       set_references(nullptr, out.target_logit);
       do {
-        for (int64_t block = 0; block < c_.vocab; block += kVocabBlock) exponentials(block);
+        for (int64_t block = 0; block < c_.vocab; block += layout_.vocab_block) exponentials(block);
       } while (!sums_are_safe());
       write_loss(out.lse, nullptr, out.nll);
     }
@@ -106,7 +116,7 @@ class Run {
       begin_chunk(first);
       set_references(g.lse_in, nullptr);
       do {
-        for (int64_t block = 0; block < c_.vocab; block += kVocabBlock) {
+        for (int64_t block = 0; block < c_.vocab; block += layout_.vocab_block) {
           exponentials(block);
           add_to_dx(block);
         }
@@ -127,7 +137,7 @@ class Run {
   bool ignored(int64_t token) const { return c_.targets[token] < 0; }
   bool mine(int64_t token) const { return c_.targets[token] >= c_.vocab_offset && c_.targets[token] < c_.vocab_offset + c_.vocab; }
   const void* target_row(int64_t token) const { return w_row(c_.targets[token] - c_.vocab_offset); }
-  int64_t block_rows(int64_t block) const { return std::min(kVocabBlock, c_.vocab - block); }
+  int64_t block_rows(int64_t block) const { return std::min(layout_.vocab_block, c_.vocab - block); }
   float* partial_sum(int64_t tile) const { return floats(layout_.partial) + tile * 2 * layout_.token_row; }
   float* partial_max(int64_t tile) const { return partial_sum(tile) + layout_.token_row; }
 
@@ -223,7 +233,20 @@ class Run {
         kernels_.scale[kind_of(c_.w.type)](row, w_row(v), 1.0f, c_.embed);
         std::fill(row + c_.embed, row + round_up(c_.embed, 16), 0.0f);
       }
-    } else if (pairs_ && pass_ != CrossEntropyPass::kForward) {
+    }
+    if (pass_ == CrossEntropyPass::kForward) return;
+    if (layout_.turned) {
+      const RowOperand to = packed_rows(gemm_, layout_.word, base_ + layout_.w_panel, layout_.block_words);
+      row_pack_function(gemm_, c_.w.type == DType::kBF16,
+                        layout_.word)({.panel = const_cast<char*>(to.at(0, (begin - block) / elements_per_word(layout_.word))),
+                                       .width = kTileRows,
+                                       .strip_stride = to.strip_bytes != 0 ? to.strip_bytes : to.row_bytes,
+                                       .lanes = c_.embed,
+                                       .depth = end - begin,
+                                       .source = w_row(begin),
+                                       .depth_stride = c_.w.row,
+                                       .lane_stride = 1});
+    } else if (pairs_) {
       const int64_t words = ceil_div(block_rows(block), 2), word = (begin - block) / 2;
       for (int64_t panel = 0; panel < embed_panels_.count(); ++panel) {
         const int64_t start = embed_panels_.start(panel);
@@ -251,6 +274,18 @@ class Run {
   // dx_sum[token, :] (+)= sum over the block of e[v, token] * w[v, :].
   void add_to_dx(int64_t block) {
     const int64_t rows = block_rows(block);
+    if (layout_.turned) {
+      const RowOperand w = packed_rows(gemm_, layout_.word, base_ + layout_.w_panel, layout_.block_words);
+      const LaneOperand e{.data = pairs_ ? base_ + layout_.e_pairs : base_ + layout_.e + block * layout_.token_row * 4,
+                          .words = ceil_div(rows, elements_per_word(layout_.word)),
+                          .step_bytes = layout_.token_row * 4};
+      const Panels panels(tokens_);
+      pool_.run(panels.count(), [&](int64_t panel, int) {
+        multiply_into(multiply_, gemm_.store_f32, panels, w, e, {0, c_.embed, panel, panel + 1}, floats(layout_.dx_sum), layout_.token_row,
+                      block > 0);
+      });
+      return;
+    }
     RowOperand e{.data = pairs_ ? base_ + layout_.e_pairs : base_ + layout_.e + block * layout_.token_row * 4,
                  .row_bytes = 4,
                  .step_bytes = layout_.token_row * 4};
@@ -303,40 +338,51 @@ class Run {
     }
   }
 
+  // Tokens [begin, end) of the transposed dX, as rows where x_scaled will lie.
+  void turn_back(int64_t begin, int64_t end) const {
+    for (int64_t column = 0; column < c_.embed; ++column) {
+      const float* from = floats(layout_.dx_sum) + column * layout_.token_row;
+      for (int64_t i = begin; i < end; ++i) floats(layout_.x_scaled)[i * layout_.embed_row + column] = from[i];
+    }
+  }
+
   // dX[token] = scale / sum * dx_sum - scale * slope * w[target]; x_scaled = scale / sum * x, as dW's lane operand.
   void finish_dx(const CrossEntropyGradients& g) {
     const float* sum = floats(layout_.sum);
     pool_.run(ceil_div(tokens_, 16), [&](int64_t group, int) {
+      if (layout_.turned) turn_back(group * 16, std::min(tokens_, group * 16 + 16));
       for (int64_t i = group * 16; i < std::min(tokens_, group * 16 + 16); ++i) {
         const int64_t token = first_ + i;
         const float scale = g.scale[token];
         const float factor = pass_ == CrossEntropyPass::kWithGradients && scale != 0.0f ? scale / sum[i] : scale;
         void* dx = static_cast<char*>(g.dx.data) + token * g.dx.row * dtype_bytes(g.dx.type);
-        kernels_.combine[kind_of(g.dx.type)][kind_of(c_.w.type)](dx, floats(layout_.dx_sum) + i * layout_.embed_row, factor,
-                                                                 mine(token) ? target_row(token) : nullptr, target_scale(g, i), c_.embed);
         float* x_scaled = floats(layout_.x_scaled) + i * layout_.embed_row;
+        const float* dx_sum = layout_.turned ? x_scaled : floats(layout_.dx_sum) + i * layout_.embed_row;
+        kernels_.combine[kind_of(g.dx.type)][kind_of(c_.w.type)](dx, dx_sum, factor, mine(token) ? target_row(token) : nullptr,
+                                                                 target_scale(g, i), c_.embed);
         kernels_.scale[kind_of(c_.x.type)](x_scaled, x_row(token), factor, c_.embed);
         std::fill(x_scaled + c_.embed, x_scaled + round_up(c_.embed, 16), 0.0f);
       }
     });
-    if (!pairs_) return;
-    const int64_t words = ceil_div(tokens_, 2);
+    if (!layout_.pack_x) return;
+    const int64_t words = ceil_div(tokens_, elements_per_word(layout_.word));
     pool_.run(embed_panels_.count(), [&](int64_t panel, int) {
       const int64_t start = embed_panels_.start(panel);
-      gemm_.pack_f32_as_bf16({.panel = base_ + layout_.x_scaled_panel + start * words * 4,
-                              .width = embed_panels_.width(panel),
-                              .lanes = embed_panels_.lanes(panel),
-                              .depth = tokens_,
-                              .source = floats(layout_.x_scaled) + start,
-                              .depth_stride = layout_.embed_row,
-                              .lane_stride = 1});
+      pack_function(gemm_, false, layout_.word)({.panel = base_ + layout_.x_scaled_panel + start * words * 4,
+                                                 .width = embed_panels_.width(panel),
+                                                 .lanes = embed_panels_.lanes(panel),
+                                                 .depth = tokens_,
+                                                 .source = floats(layout_.x_scaled) + start,
+                                                 .depth_stride = layout_.embed_row,
+                                                 .lane_stride = 1});
     });
   }
 
   // dW[v, :] (+)= sum over the chunk of e[v, token] * x_scaled[token, :], less scale * slope * x for the tokens whose target is v.
   void add_to_dw(const CrossEntropyGradients& g, bool accumulate) {
-    LaneOperand x{.data = base_ + (pairs_ ? layout_.x_scaled_panel : layout_.x_scaled), .words = pairs_ ? ceil_div(tokens_, 2) : tokens_};
-    if (!pairs_) x.step_bytes = layout_.embed_row * 4;
+    LaneOperand x{.data = base_ + (layout_.pack_x ? layout_.x_scaled_panel : layout_.x_scaled),
+                  .words = ceil_div(tokens_, elements_per_word(layout_.word))};
+    if (!layout_.pack_x) x.step_bytes = layout_.embed_row * 4;
     pool_.run(layout_.vocab_tiles, [&](int64_t tile, int) {
       const int64_t begin = tile * kVocabTile, end = std::min(c_.vocab, begin + kVocabTile);
       const int64_t element = pairs_ ? 2 : 4;
@@ -366,7 +412,7 @@ class Run {
   char* base_;
   ThreadPool& pool_;
   Panels embed_panels_;
-  MultiplyFunction multiply_;
+  Multiply multiply_;
   bool pairs_;
   int64_t first_ = 0, tokens_ = 0;
 };

@@ -68,9 +68,12 @@ inline V polynomial(const Scalar (&coefficients)[N], V x) {
 
 constexpr float kLog2E = 1.44269504089f, kLn2 = 0.69314718056f;
 
-// 2^x, relative error below 2e-7, 2^0 = 1; 0 below -150, infinity from 129 on, NaN stays. Fitted for least relative error.
+// 2^x, relative error below 2e-7, 2^0 = 1; 0 below -125, infinity from 129 on, NaN stays. Fitted for least relative error. Never a denormal
+// number, which takes Intel's processors a hundred cycles.
 inline Vec exp2(Vec x) {
-  x = max(set1(-160.0f), x);
+  const Vec least = set1(-125.0f);
+  const Mask nothing = less(x, least);
+  x = max(least, x);
   const Vec n = round_even(x);
   const Vec r = sub(x, n);
   Vec p = fma(set1(0.001326472614891827f), r, set1(0.009671513922512531f));
@@ -78,7 +81,7 @@ inline Vec exp2(Vec x) {
   p = fma(p, r, set1(0.24022242426872253f));
   p = fma(p, r, set1(0.6931470036506653f));
   p = fma(p, r, set1(1.0f));
-  return times_power_of_two(p, n);
+  return select(nothing, zero(), times_power_of_two(p, n));
 }
 
 inline Vec reciprocal(Vec x) { return set1(1.0f) / x; }
