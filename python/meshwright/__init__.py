@@ -12,7 +12,7 @@ from meshwright.schedules import Constant, Linear, WarmupCosine, WarmupStableDec
 if TYPE_CHECKING:
     from meshwright import ops
     from meshwright.arrays import NamedArray
-    from meshwright.baselines import Bigram, Unigram
+    from meshwright.baselines import Bigram, Trigram, Unigram
     from meshwright.data import PrepareReport, TokenDataset, Tokenizer, prepare
     from meshwright.diagnostics import bench, doctor
     from meshwright.generator import Generation, Generator
@@ -50,6 +50,7 @@ __all__ = [
     "TokenDataset",
     "Tokenizer",
     "Trainer",
+    "Trigram",
     "Unigram",
     "UserError",
     "WarmupCosine",
@@ -88,6 +89,7 @@ _LAZY = {
     "TokenDataset": "meshwright.data",
     "Tokenizer": "meshwright.data",
     "Trainer": "meshwright.trainer",
+    "Trigram": "meshwright.baselines",
     "Unigram": "meshwright.baselines",
     "bench": "meshwright.diagnostics",
     "count_parameters": "meshwright.planning",

@@ -1,10 +1,12 @@
-"""Count-based language models to hold a trained one against: unigram and bigram with absolute discounting (d = 0.75).
+"""Count-based language models to hold a trained one against: unigram, bigram and trigram with absolute discounting (d = 0.75).
 
-    p(w)     = max(c(w) - d, 0) / N  +  d * K / N * 1 / V                                   N tokens, K kinds of tokens seen
-    p(w | v) = max(c(v w) - d, 0) / c(v .)  +  d * k(v) / c(v .) * p_cont(w)                k(v) kinds of tokens seen after v
-    p_cont   = as p, with c(w) = number of kinds of tokens that w was seen after            (Kneser-Ney continuation counts)
+    p(w)       = max(c(w) - d, 0) / N  +  d * K / N * 1 / V                                   N tokens, K kinds of tokens seen
+    p(w | v)   = max(c(v w) - d, 0) / c(v .)  +  d * k(v) / c(v .) * p_cont(w)                k(v) kinds of tokens seen after v
+    p(w | u v) = max(c(u v w) - d, 0) / c(u v .)  +  d * k(u v) / c(u v .) * p_cont(w | v)
+    p_cont     = as p, with counts of the kinds of tokens that came before (Kneser-Ney continuation counts)
 
-and p(w | v) = p_cont(w) after a v that was never followed by anything. Pairs never cross a document boundary.
+and the shorter context alone where the longer one was never followed by anything. Contexts never cross a document boundary; before a
+document's first token stands one more kind of token.
 Source: Ney, Essen, Kneser 1994; Chen and Goodman 1998, interpolated form.
 """
 
@@ -68,39 +70,104 @@ class Unigram:
 
 
 @dataclass(frozen=True)
-class Bigram:
-    """A token's frequency after the token before it. Pairs are kept sorted as v * vocab + w."""
+class _Follower:
+    """p(w | context) from counts, interpolated with what a shorter context says; pairs are context * vocab + w, sorted."""
 
+    vocab: int
     pairs: NDArray[np.int64]
     pair_counts: NDArray[np.int64]
-    context_counts: NDArray[np.int64]
-    context_kinds: NDArray[np.int64]
+    contexts: NDArray[np.int64]  # sorted
+    totals: NDArray[np.int64]
+    kinds: NDArray[np.int64]
+
+    @staticmethod
+    def fit(context: NDArray[np.int64], word: NDArray[np.int64], vocab: int) -> _Follower:
+        pairs, counts = np.unique(context * vocab + word, return_counts=True)
+        contexts, first, kinds = np.unique(pairs // vocab, return_index=True, return_counts=True)
+        totals = np.add.reduceat(counts, first) if pairs.size else counts
+        return _Follower(vocab, pairs, counts.astype(np.int64), contexts, totals.astype(np.int64), kinds.astype(np.int64))
+
+    def probability(self, context: NDArray[np.int64], word: NDArray[np.int64], shorter: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`shorter`: what the shorter context gives each word."""
+        count = _look_up(self.pairs, self.pair_counts, context * self.vocab + word)
+        total, kinds = (_look_up(self.contexts, values, context) for values in (self.totals, self.kinds))
+        seen = np.maximum(total, 1)
+        back_off = np.where(total > 0, DISCOUNT * kinds / seen, 1.0)
+        probability: NDArray[np.float64] = np.maximum(count - DISCOUNT, 0.0) / seen + back_off * shorter
+        return probability
+
+
+def _look_up(keys: NDArray[np.int64], values: NDArray[np.int64], asked: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The values of the keys asked for; 0 where there is no such key."""
+    if keys.size == 0:
+        return np.zeros(asked.size, dtype=np.int64)
+    at = np.minimum(np.searchsorted(keys, asked), keys.size - 1)
+    return np.where(keys[at] == asked, values[at], 0)
+
+
+def _targets(ids: NDArray[np.int64], starts: ArrayLike | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The places of the tokens that have a predecessor in their document, and whether that has one too."""
+    inside = _has_predecessor(ids.size, starts)
+    places = np.flatnonzero(inside) + 1
+    return places, np.concatenate([[False], inside])[places - 1] if places.size else np.zeros(0, dtype=np.bool_)
+
+
+def _mean_loss(probability: NDArray[np.float64]) -> float:
+    if probability.size == 0:
+        raise UserError("expected validation documents of at least two tokens, found none")
+    return float(-np.log(probability).mean())
+
+
+@dataclass(frozen=True)
+class Bigram:
+    """A token's frequency after the token before it."""
+
+    follower: _Follower
     continuation: NDArray[np.float64]
 
     @staticmethod
     def fit(tokens: ArrayLike, vocab: int, starts: ArrayLike | None = None) -> Bigram:
         ids = _tokens(tokens, vocab)
-        inside = _has_predecessor(ids.size, starts)
-        pairs, counts = np.unique(ids[:-1][inside] * vocab + ids[1:][inside], return_counts=True)
-        before, after = pairs // vocab, pairs % vocab
-        context_counts = np.bincount(before, weights=counts, minlength=vocab).astype(np.int64)
-        continuation = _discounted(np.bincount(after, minlength=vocab))
-        return Bigram(pairs, counts.astype(np.int64), context_counts, np.bincount(before, minlength=vocab), continuation)
+        places, _ = _targets(ids, starts)
+        follower = _Follower.fit(ids[places - 1], ids[places], vocab)
+        return Bigram(follower, _discounted(np.bincount(follower.pairs % vocab, minlength=vocab)))
 
     def nats_per_token(self, validation: ArrayLike, starts: ArrayLike | None = None) -> float:
         """Mean -log p(w | v) over every token that has a predecessor in its document."""
+        ids = _tokens(validation, self.continuation.size)
+        places, _ = _targets(ids, starts)
+        target = ids[places]
+        return _mean_loss(self.follower.probability(ids[places - 1], target, self.continuation[target]))
+
+
+@dataclass(frozen=True)
+class Trigram:
+    """A token's frequency after the two tokens before it."""
+
+    follower: _Follower
+    shorter: _Follower  # of continuation counts
+    continuation: NDArray[np.float64]
+
+    @staticmethod
+    def fit(tokens: ArrayLike, vocab: int, starts: ArrayLike | None = None) -> Trigram:
+        ids = _tokens(tokens, vocab)
+        places, _ = _targets(ids, starts)
+        follower = _Follower.fit(Trigram._context(ids, starts, vocab), ids[places], vocab)
+        kinds = follower.pairs % (vocab * vocab)  # of (v, w), one for each kind of u
+        shorter = _Follower.fit(kinds // vocab, kinds % vocab, vocab)
+        return Trigram(follower, shorter, _discounted(np.bincount(shorter.pairs % vocab, minlength=vocab)))
+
+    def nats_per_token(self, validation: ArrayLike, starts: ArrayLike | None = None) -> float:
+        """Mean -log p(w | u v) over every token that has a predecessor in its document."""
         vocab = self.continuation.size
         ids = _tokens(validation, vocab)
-        inside = _has_predecessor(ids.size, starts)
-        before, target = ids[:-1][inside], ids[1:][inside]
-        if target.size == 0:
-            raise UserError("expected validation documents of at least two tokens, found none")
-        counts = np.zeros(target.size, dtype=np.int64)
-        if self.pairs.size:
-            asked = before * vocab + target
-            at = np.minimum(np.searchsorted(self.pairs, asked), self.pairs.size - 1)
-            counts = np.where(self.pairs[at] == asked, self.pair_counts[at], 0)
-        total, kinds = self.context_counts[before], self.context_kinds[before]
-        seen = np.maximum(total, 1)
-        back_off = np.where(total > 0, DISCOUNT * kinds / seen, 1.0)
-        return float(-np.log(np.maximum(counts - DISCOUNT, 0.0) / seen + back_off * self.continuation[target]).mean())
+        places, _ = _targets(ids, starts)
+        target = ids[places]
+        shorter = self.shorter.probability(ids[places - 1], target, self.continuation[target])
+        return _mean_loss(self.follower.probability(self._context(ids, starts, vocab), target, shorter))
+
+    @staticmethod
+    def _context(ids: NDArray[np.int64], starts: ArrayLike | None, vocab: int) -> NDArray[np.int64]:
+        """(u, v) in front of each target as one number; u is `vocab` where a document begins with v."""
+        places, has_two = _targets(ids, starts)
+        return np.where(has_two, ids[places - 2], vocab) * vocab + ids[places - 1]

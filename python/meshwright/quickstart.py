@@ -138,7 +138,7 @@ def quickstart(
         {"model": MODEL, "seq": SEQ, "batch": BATCH, "vocab": VOCAB, "lr": LEARNING_RATE, "dtype": dtype, "steps": steps, "seed": seed},
     )
 
-    data, model, trainer = _make_trainer(data_folder, seed, dtype, output=folder)
+    data, model, trainer = make_trainer(data_folder, seed, dtype, output=folder)
     show(f"model: {MODEL}, {model.num_parameters:,} parameters, from random weights, computed in {dtype}")
     trainer.fit(data, steps=steps)
     loss = trainer.evaluate(mw.TokenDataset(data_folder, split="validation", seq=SEQ, batch=BATCH, seed=seed)).loss
@@ -177,7 +177,8 @@ def compute_dtype() -> str:
     return "bfloat16" if machine_facts()["isa"] in BF16_PRODUCTS else "float32"
 
 
-def _make_trainer(data_folder: Path, seed: int, dtype: str, output: Path | None) -> tuple[Any, Any, Any]:
+def make_trainer(data_folder: Path, seed: int, dtype: str, output: Path | None) -> tuple[Any, Any, Any]:
+    """The data, the model and the Trainer of the quickstart; saves and evaluates where there is an `output`."""
     import meshwright as mw
 
     data = mw.TokenDataset(data_folder, split="train", seq=SEQ, batch=BATCH, seed=seed)
@@ -200,7 +201,7 @@ def _make_trainer(data_folder: Path, seed: int, dtype: str, output: Path | None)
 
 def _seconds_per_step(data_folder: Path, seed: int, dtype: str) -> float:
     """The median of 20 steps of a model that is thrown away, so that the run itself always starts from the same weights."""
-    data, _, trainer = _make_trainer(data_folder, seed, dtype, output=None)
+    data, _, trainer = make_trainer(data_folder, seed, dtype, output=None)
     seconds = []
     batches = iter(data)
     for _ in range(TIMED_STEPS):
@@ -223,5 +224,6 @@ def _baselines(data_folder: Path, seed: int) -> tuple[dict[str, float], int]:
     losses = {
         "unigram": mw.Unigram.fit(train, VOCAB).nats_per_token(held_back, held_back_starts),
         "bigram": mw.Bigram.fit(train, VOCAB, train_starts).nats_per_token(held_back, held_back_starts),
+        "trigram": mw.Trigram.fit(train, VOCAB, train_starts).nats_per_token(held_back, held_back_starts),
     }
     return losses, len(held_back) - len(held_back_starts)

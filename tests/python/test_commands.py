@@ -217,7 +217,7 @@ def test_quickstart_stores_the_steps_it_chose(surface, tmp_path, monkeypatch, ca
     shown = capsys.readouterr().out
     assert "steps=1200 repeats this run" in shown and "class Base:\n    pass" in shown and "try next:\n  meshwright generate" in shown
     assert read_settings(tmp_path)["steps"] == 1200 and (tmp_path / "loss.png").exists()
-    assert set(mw.run_log.read_history(tmp_path).baselines) == {"unigram", "bigram"}
+    assert set(mw.run_log.read_history(tmp_path).baselines) == {"unigram", "bigram", "trigram"}
     (train, folder), options = surface.prepare.calls[0]
     assert len(train) > len(options["validation"]) > 0 and folder == tmp_path / "data" and options["vocab"] == 4096
     # Started again, it takes the stored number and times nothing.
