@@ -1,5 +1,5 @@
 // Products of bf16 pairs in the matrix unit (AMX), and packing for them. Included after vec_avx512.inl.
-// The matrix unit: eight tiles of 16 rows by 64 bytes. One instruction adds 16 x 16 sums of 32 bf16 products each. Pairs of the row
+// The unit has eight tiles of 16 rows by 64 bytes. One instruction adds 16 x 16 sums of 32 bf16 products each. Pairs of the row
 // operand lie side by side in a tile's row; a panel of the lane operand is already laid out as a tile is.
 constexpr int kRows = 16;        // of a tile
 constexpr int kStepWords = 16;   // of the contraction in a tile

@@ -27,8 +27,9 @@ namespace {
 constexpr int64_t kVocabTile = 128;    // rows of the vocabulary in one tile
 constexpr int64_t kVocabBlock = 2048;  // rows whose e and w stay in the last-level cache between the logits and dX
 constexpr int64_t kTurnedVocabBlock = 1024;
-constexpr int64_t kTokenTile = 64;  // rows of dX in one tile
-constexpr int64_t kPanelGroup = 4;  // panels of embed in one tile
+constexpr int64_t kEmbedRows = 512;  // rows of the transposed dX in one tile, at most about
+constexpr int64_t kTokenTile = 64;   // rows of dX in one tile
+constexpr int64_t kPanelGroup = 4;   // panels of embed in one tile
 constexpr float kLargestExponent = 60.0f;
 
 FloatKind kind_of(DType type) { return type == DType::kF32 ? kFloat32 : kBFloat16; }
@@ -280,8 +281,10 @@ class Run {
                           .words = ceil_div(rows, elements_per_word(layout_.word)),
                           .step_bytes = layout_.token_row * 4};
       const Panels panels(tokens_);
-      pool_.run(panels.count(), [&](int64_t panel, int) {
-        multiply_into(multiply_, gemm_.store_f32, panels, w, e, {0, c_.embed, panel, panel + 1}, floats(layout_.dx_sum), layout_.token_row,
+      const int64_t parts = ceil_div(c_.embed, kEmbedRows), tall = round_up(ceil_div(c_.embed, parts), kMostTileRows);
+      pool_.run(panels.count() * parts, [&](int64_t tile, int) {
+        const int64_t panel = tile / parts, row = std::min(tile % parts * tall, c_.embed), end = std::min(row + tall, c_.embed);
+        multiply_into(multiply_, gemm_.store_f32, panels, w, e, {row, end, panel, panel + 1}, floats(layout_.dx_sum), layout_.token_row,
                       block > 0);
       });
       return;
