@@ -30,8 +30,9 @@ double median_seconds(int& runs, const std::function<void()>& work) {
 }
 
 // Floats in [-0.5, 0.5), as activations and weights are; of vectors and scalars in [0.5, 1.5), which moments and corrections need.
-void fill(const Type& type, std::byte* data, int64_t int_below) {
-  uint32_t state = 1;
+// Each operand has its own seed: were rows of two the same, their products would be large.
+void fill(const Type& type, std::byte* data, int64_t int_below, uint32_t seed) {
+  uint32_t state = (seed + 1) * 0x9e3779b9u;
   const double least = type.dims.size() < 2 ? 0.5 : -0.5;
   for (int64_t i = 0; i < type.elements(); ++i) {
     state = state * 1664525 + 1013904223;
@@ -60,7 +61,7 @@ OpTiming time_op(const Program& program, std::string_view name, const KernelEnvi
   std::vector<const std::byte*> operands;
   std::vector<std::byte*> results;
   for (const Type* type : signature.operands) {
-    fill(*type, next, int_below);
+    fill(*type, next, int_below, static_cast<uint32_t>(operands.size()));
     operands.push_back(next);
     next += padded(type->bytes());
   }
