@@ -94,8 +94,8 @@ inline void store_rows(uint16_t* c, int64_t c_row, const float* from, int rows, 
   for (int r = 0; r < rows; ++r, c += c_row, from += kPanelLanes) {
     int lane = 0;
     for (; lane + 2 * kLanes <= lanes; lane += 2 * kLanes)
-      _mm512_storeu_si512(c + lane, narrow(mw::amx::load(from + lane), mw::amx::load(from + lane + kLanes)));
-    if (lane < lanes) mw::amx::store(c + lane, mw::amx::load(from + lane));
+      _mm512_storeu_si512(c + lane, narrow(load(from + lane), load(from + lane + kLanes)));
+    if (lane < lanes) store(c + lane, load(from + lane));
   }
 }
 

@@ -78,18 +78,15 @@ struct Packing {
   void pack_rows(int64_t tile) const {
     const int64_t word = tile % word_groups * kPackWords, group = tile / word_groups % a_groups, batch = tile / word_groups / a_groups;
     const int64_t per_word = elements_per_word(plan.word), bytes = dtype_bytes(g.a.type);
-    const auto pack = row_pack_function(kernels, g.a.type == DType::kBF16, plan.word);
     const int64_t word_end = std::min(words, word + kPackWords), row_end = std::min(g.m, (group + 1) * kPackRows);
     const int64_t row = group * kPackRows;
     const RowOperand to = packed_rows(kernels, plan.word, a + batch * a_stride(), words);
-    pack({.panel = const_cast<char*>(to.at(row, word)),
-          .width = kTileRows,
-          .strip_stride = to.strip_bytes != 0 ? to.strip_bytes : to.row_bytes,
-          .lanes = row_end - row,
-          .depth = std::min(g.k, word_end * per_word) - word * per_word,
-          .source = static_cast<const char*>(g.a.data) + (batch * g.a.batch + row * g.a.row + word * per_word * g.a.col) * bytes,
-          .depth_stride = g.a.col,
-          .lane_stride = g.a.row});
+    pack_into_rows(kernels, plan.word, g.a.type == DType::kBF16, to, row, word,
+                   {.lanes = row_end - row,
+                    .depth = std::min(g.k, word_end * per_word) - word * per_word,
+                    .source = static_cast<const char*>(g.a.data) + (batch * g.a.batch + row * g.a.row + word * per_word * g.a.col) * bytes,
+                    .depth_stride = g.a.col,
+                    .lane_stride = g.a.row});
   }
   void pack_lanes(int64_t tile) const {
     const int64_t word = tile % word_groups * kPackWords, panel = tile / word_groups % panels.count();

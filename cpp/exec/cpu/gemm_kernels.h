@@ -35,8 +35,8 @@ struct MicroArgs {
 
 // One panel, or strips of rows (width 8), from a matrix of any strides, in elements; lanes beyond `lanes` and a last half word are zero.
 struct PackArgs {
-  void* panel;
-  int width;
+  void* panel = nullptr;
+  int width = 0;
   int64_t strip_stride = 0;  // bytes from strip to strip, where `lanes` fill several
   int64_t lanes;
   int64_t depth;  // elements of the contraction

@@ -43,6 +43,12 @@ class Panels {
   int tail_ = 32;
 };
 
+// The contraction is taken in nearly equal blocks of about `wanted` words, of whole steps of a matrix unit (16 words).
+inline int64_t block_words(int64_t words, int64_t wanted = kBlockWords) {
+  const int64_t blocks = std::max<int64_t>(1, (words + wanted / 2) / wanted);
+  return std::min(words, round_up(ceil_div(words, blocks), 16));
+}
+
 // From row to row of words packed side by side, in bytes; not so far that few rows stay in the caches.
 inline int64_t packed_row_bytes(int64_t words) { return round_up(4 * words, 64) + (round_up(4 * words, 64) % 1024 == 0 ? 64 : 0); }
 
@@ -150,29 +156,27 @@ inline void multiply_into(const Multiply& multiply, void (*store)(float*, const 
   alignas(64) float tile[kMostTileRows * kPanelLanes];
   const bool strided = b.step_bytes != 0 && a.strip_bytes == 0 && a.step_bytes > 4;
   const int64_t wanted = strided ? kStridedBlockWords : kBlockWords;
-  const int64_t blocks = std::max<int64_t>(1, (b.words + wanted / 2) / wanted);
-  const int64_t block_words = round_up(ceil_div(b.words, blocks), 16);
-  for (int64_t word = 0; word < b.words; word += block_words) {
-    for_each_micro(multiply, panels, a, b, range, word, std::min(block_words, b.words - word),
-                   [&](MicroArgs g, int64_t row, int64_t panel) {
-                     const int lanes = panels.lanes(panel);
-                     float* const out = c + row * c_row + panels.start(panel);
-                     g.add = accumulate || word > 0;
-                     if (lanes == g.lanes) {
-                       g.c = out, g.c_row = c_row;
-                       return multiply(g);
-                     }
-                     g.c = tile;  // the panel is wider than C
-                     if (g.add) {
-                       for (int r = 0; r < g.rows; ++r) std::copy_n(out + r * c_row, lanes, tile + r * kPanelLanes);
-                     }
-                     multiply(g);
-                     for (int r = 0; r < g.rows; ++r) store(out + r * c_row, tile + r * kPanelLanes, lanes, 1.0f, false);
-                   });
+  const int64_t step = block_words(b.words, wanted);
+  for (int64_t word = 0; word < b.words; word += step) {
+    for_each_micro(multiply, panels, a, b, range, word, std::min(step, b.words - word), [&](MicroArgs g, int64_t row, int64_t panel) {
+      const int lanes = panels.lanes(panel);
+      float* const out = c + row * c_row + panels.start(panel);
+      g.add = accumulate || word > 0;
+      if (lanes == g.lanes) {
+        g.c = out, g.c_row = c_row;
+        return multiply(g);
+      }
+      g.c = tile;  // the panel is wider than C
+      if (g.add) {
+        for (int r = 0; r < g.rows; ++r) std::copy_n(out + r * c_row, lanes, tile + r * kPanelLanes);
+      }
+      multiply(g);
+      for (int r = 0; r < g.rows; ++r) store(out + r * c_row, tile + r * kPanelLanes, lanes, 1.0f, false);
+    });
   }
 }
 
-// The row operand packed as the kernels of `word` want it: the bytes of `rows`, where they lie, and the packer.
+// The row operand packed as the kernels of `word` want it: the bytes of `rows`, and where they lie.
 inline int64_t packed_rows_bytes(const GemmKernels& kernels, Word word, int64_t rows, int64_t words) {
   return kernels.rows_of_pairs(word) ? rows * packed_row_bytes(words) : round_up(rows, kTileRows) * words * 4;
 }
@@ -188,8 +192,13 @@ inline PackFunction pack_function(const GemmKernels& kernels, bool bf16, Word wo
   return bf16 ? kernels.pack_bf16 : kernels.pack_f32_as_bf16;
 }
 
-inline PackFunction row_pack_function(const GemmKernels& kernels, bool bf16, Word word) {
-  return kernels.rows_of_pairs(word) ? kernels.pack_rows_bf16 : pack_function(kernels, bf16, word);
+// Packs rows of an operand of `bf16` elements (else f32) to what packed_rows gave, from that row and word on. Of `from`: what is read.
+inline void pack_into_rows(const GemmKernels& kernels, Word word, bool bf16, const RowOperand& to, int64_t first_row, int64_t first_word,
+                           PackArgs from) {
+  from.panel = const_cast<char*>(to.at(first_row, first_word));
+  from.width = kTileRows;
+  from.strip_stride = to.strip_bytes != 0 ? to.strip_bytes : to.row_bytes;
+  kernels.rows_of_pairs(word) ? kernels.pack_rows_bf16(from) : pack_function(kernels, bf16, word)(from);
 }
 
 }  // namespace mw

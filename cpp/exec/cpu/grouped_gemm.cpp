@@ -26,12 +26,6 @@ Word word_of(DType a, DType b, Isa isa) {
 // Lanes of one tile: whole panels, nearly equal.
 int64_t lanes_per_tile(int64_t n) { return round_up(ceil_div(n, ceil_div(n, kMostTilePanels * kPanelLanes)), kPanelLanes); }
 
-// The contraction is taken in blocks of at most about kBlockWords, nearly equal.
-int64_t block_words(int64_t words) {
-  const int64_t blocks = std::max<int64_t>(1, (words + kBlockWords / 2) / kBlockWords);
-  return blocks == 1 ? words : round_up(ceil_div(words, blocks), 16);
-}
-
 // The rows of each group, and the groups by falling number of rows, which is the order of the tiles. Rows of group `groups`, the last ones,
 // are of none. Lies in the workspace.
 class RowGroups {
@@ -186,22 +180,6 @@ GroupedOuter rows_contiguous(const GroupedOuter& g) {
   return s;
 }
 
-struct Range {
-  int64_t start, count;
-};
-
-// Lanes `m` of `depth` as rows.
-void pack_rows(PackFunction pack, const MatrixIn& a, Range depth, Range m, const RowOperand& to) {
-  pack({.panel = const_cast<char*>(to.data),
-        .width = kTileRows,
-        .strip_stride = to.strip_bytes != 0 ? to.strip_bytes : to.row_bytes,
-        .lanes = m.count,
-        .depth = depth.count,
-        .source = at(a.data, depth.start * a.row + m.start, a.type),
-        .depth_stride = a.row,
-        .lane_stride = 1});
-}
-
 // The lanes of a part as panels.
 void pack_panels(PackFunction pack, const Panels& panels, const char* source, const MatrixIn& b, int64_t depth, int64_t words, char* to) {
   for (int64_t panel = 0; panel < panels.count(); ++panel) {
@@ -317,8 +295,7 @@ void run_grouped(const GroupedOuter& gemm, const GroupedPlan& plan, const int32_
   }
   const GemmKernels& kernels = gemm_kernels(plan.isa);
   const int64_t per_word = elements_per_word(plan.word), lane_tiles = ceil_div(g.n, plan.tile_lanes);
-  const auto pack_a = row_pack_function(kernels, is_bf16(g.a.type), plan.word),
-             pack_b = pack_function(kernels, is_bf16(g.b.type), plan.word);
+  const auto pack_b = pack_function(kernels, is_bf16(g.b.type), plan.word);
   const int64_t most = most_tile_rows(pool, [&](int64_t rows) { return groups.used() * ceil_div(g.m, rows) * lane_tiles; });
   const int64_t tall = rows_per_tile(g.m, most, kernels.rows(plan.word)), row_tiles = ceil_div(g.m, tall);
   pool.run(groups.used() * row_tiles * lane_tiles, [&](int64_t tile, int worker) {
@@ -340,7 +317,12 @@ void run_grouped(const GroupedOuter& gemm, const GroupedPlan& plan, const int32_
         RowOperand a{.data = at(g.a.data, row * g.a.row + part.row + m, g.a.type), .row_bytes = 4, .step_bytes = g.a.row * 4};
         if (plan.pack_a) {
           a = packed_rows(kernels, plan.word, scratch.strips, block.words);
-          pack_rows(pack_a, g.a, {row, depth}, {part.row + m, count}, a);
+          pack_into_rows(kernels, plan.word, is_bf16(g.a.type), a, 0, 0,
+                         {.lanes = count,
+                          .depth = depth,
+                          .source = at(g.a.data, row * g.a.row + part.row + m, g.a.type),
+                          .depth_stride = g.a.row,
+                          .lane_stride = 1});
         }
         result.add(a, b, m, count, block);
       }

@@ -238,15 +238,8 @@ class Run {
     if (pass_ == CrossEntropyPass::kForward) return;
     if (layout_.turned) {
       const RowOperand to = packed_rows(gemm_, layout_.word, base_ + layout_.w_panel, layout_.block_words);
-      row_pack_function(gemm_, c_.w.type == DType::kBF16,
-                        layout_.word)({.panel = const_cast<char*>(to.at(0, (begin - block) / elements_per_word(layout_.word))),
-                                       .width = kTileRows,
-                                       .strip_stride = to.strip_bytes != 0 ? to.strip_bytes : to.row_bytes,
-                                       .lanes = c_.embed,
-                                       .depth = end - begin,
-                                       .source = w_row(begin),
-                                       .depth_stride = c_.w.row,
-                                       .lane_stride = 1});
+      pack_into_rows(gemm_, layout_.word, c_.w.type == DType::kBF16, to, 0, (begin - block) / elements_per_word(layout_.word),
+                     {.lanes = c_.embed, .depth = end - begin, .source = w_row(begin), .depth_stride = c_.w.row, .lane_stride = 1});
     } else if (pairs_) {
       const int64_t words = ceil_div(block_rows(block), 2), word = (begin - block) / 2;
       for (int64_t panel = 0; panel < embed_panels_.count(); ++panel) {
