@@ -222,7 +222,7 @@ void bench_optimizer(Bench& b) {
 }  // namespace mw
 
 int main(int argc, char** argv) {
-  mw::Bench bench{mw::ThreadPool(argc > 1 ? std::atoi(argv[1]) : 0), argc > 2 ? mw::parse_isa(argv[2]) : mw::chosen_isa(), {}};
+  mw::Bench bench{mw::ThreadPool(argc > 1 ? std::atoi(argv[1]) : 0), argc > 2 ? mw::available_isa(argv[2]) : mw::chosen_isa(), {}};
   std::printf("%d threads, %s\n", bench.pool.threads(), std::string(mw::isa_name(bench.isa)).c_str());
   for (auto* family : {mw::bench_copy, mw::bench_elementwise, mw::bench_norms, mw::bench_rope, mw::bench_gated, mw::bench_reduce,
                        mw::bench_rows, mw::bench_optimizer}) {

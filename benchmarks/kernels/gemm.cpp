@@ -54,7 +54,7 @@ void run_weight(int64_t tokens, int64_t out, int64_t in, DType type, Isa isa, do
 
 int main(int argc, char** argv) {
   ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : 0);
-  const Isa isa = argc > 2 ? parse_isa(argv[2]) : chosen_isa();
+  const Isa isa = argc > 2 ? available_isa(argv[2]) : chosen_isa();
   for (DType type : {DType::kF32, DType::kBF16}) {
     const double peak = bench::fma_peak(gemm_kernels(isa), type == DType::kBF16 && gemm_kernels(isa).has_bf16_pairs, pool);
     std::printf("%s, %s, %d threads, peak %.0f GFLOP/s\n", dtype_name(type).data(), isa_name(isa).data(), pool.threads(), peak / 1e9);

@@ -158,7 +158,7 @@ void run_grouped_products(const Layer& l, int64_t per_expert, DType type, Isa is
 
 int main(int argc, char** argv) {
   ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : 0);
-  const Isa isa = argc > 2 ? parse_isa(argv[2]) : chosen_isa();
+  const Isa isa = argc > 2 ? available_isa(argv[2]) : chosen_isa();
   const Layer layers[] = {{.batch = 8, .seq = 256, .embed = 512, .experts = 8, .k = 2, .expert_mlp = 512},
                           {.batch = 8, .seq = 512, .embed = 1024, .experts = 16, .k = 4, .expert_mlp = 512}};
   for (const DType type : {DType::kF32, DType::kBF16}) {

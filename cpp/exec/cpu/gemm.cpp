@@ -157,8 +157,8 @@ void choose_tiles(const Gemm& g, GemmPlan& plan) {
   const double flops = 2.0 * g.m * g.n * g.k;
   const double wanted = std::clamp(flops / 24, 8e6, 40e6);
   const int64_t per_panel_column = 2 * kPanelLanes * g.k;
-  int64_t columns =
-      std::clamp<int64_t>(4 * kBlockWords / std::max<int64_t>(1, std::min<int64_t>(words_of(g, plan.word), kBlockWords)), 1, 8);
+  const int64_t block = gemm_kernels(plan.isa).block_words(plan.word);
+  int64_t columns = std::clamp<int64_t>(4 * kBlockWords / std::max<int64_t>(1, std::min<int64_t>(words_of(g, plan.word), block)), 1, 8);
   columns = std::min(columns, panels.count());
   columns = ceil_div(panels.count(), ceil_div(panels.count(), columns));
   int64_t rows = static_cast<int64_t>(wanted / (static_cast<double>(per_panel_column) * columns));
@@ -188,10 +188,11 @@ GemmPlan plan_gemm(const Gemm& gemm, Isa isa) {
   plan.word = a_bf16 && b_bf16 && gemm_kernels(isa).has_bf16_pairs ? Word::kBf16Pair : Word::kF32;
   // On Zen 5 in place wherever the words and lanes are there: measured equal or better than packing in all three forms of f32 (with huge
   // pages). But not where B's rows share cache sets and A is read along its rows: 83 % of the peak in place, 93 % packed. On Intel's
-  // processors packed: dW at 78 % of the peak instead of 57 %, dX at 85 % instead of 80 %.
-  const bool packs = gemm_kernels(isa).packs_strided_f32;
-  plan.pack_a = plan.word == Word::kF32 ? a_bf16 || (g.a.col != 1 && (packs || g.a.row != 1)) : g.a.col != 1;
-  plan.pack_b = plan.word != Word::kF32 || b_bf16 || packs || g.b.col != 1 || g.n % 16 != 0 || (share_cache_sets(g.b.row) && g.a.col == 1);
+  // processors packed where it is read more than a few times: dW at 78 % of the peak instead of 57 %, dX at 85 % instead of 80 %.
+  const bool packs = gemm_kernels(isa).packs_f32, packs_a = packs && g.n > kPanelLanes, packs_b = packs && g.m > 3 * kTileRows;
+  plan.pack_a = plan.word == Word::kF32 ? a_bf16 || (g.a.col != 1 && (packs_a || g.a.row != 1)) : g.a.col != 1;
+  plan.pack_b =
+      plan.word != Word::kF32 || b_bf16 || packs_b || g.b.col != 1 || g.n % 16 != 0 || (share_cache_sets(g.b.row) && g.a.col == 1);
   const int64_t words = words_of(g, plan.word);
   plan.a_bytes = plan.pack_a ? round_up(copies(g, g.a.batch) * packed_rows_bytes(gemm_kernels(isa), plan.word, g.m, words), 64) : 0;
   plan.b_bytes = plan.pack_b ? copies(g, g.b.batch) * Panels(g.n).padded() * words * 4 : 0;

@@ -35,8 +35,9 @@ double tile_peak(int64_t rounds) {
 
 GemmKernels with_tiles(GemmKernels kernels) {
   kernels.isa = Isa::kAmx;
-  kernels.multiply_f32 = multiply<F32WordsAhead>;
-  kernels.packs_strided_f32 = true;
+  kernels.multiply_f32 = multiply<F32WordsFetching>;
+  kernels.packs_f32 = true;
+  kernels.f32_block_words = 1024;
   kernels.pair_rows = 2 * kRows;
   kernels.multiply_bf16 = multiply_pairs;
   kernels.pack_rows_bf16 = pack_rows;

@@ -20,9 +20,10 @@ namespace {
 const GemmKernels kGemmKernels = {
     .isa = Isa::kAvx512,
     .has_bf16_pairs = false,
-    .multiply_f32 = multiply<F32WordsAhead>,
+    .multiply_f32 = multiply<F32WordsFetching>,
     .multiply_bf16 = nullptr,
-    .packs_strided_f32 = true,
+    .packs_f32 = true,
+    .f32_block_words = 1024,
     .pack_f32 = pack<F32ToF32>,
     .pack_bf16 = pack<Bf16ToPairs>,
     .pack_bf16_as_f32 = pack<Bf16ToF32>,

@@ -16,6 +16,7 @@ enum class Word { kF32, kBf16Pair };
 inline constexpr int kTileRows = 8;
 inline constexpr int kMostTileRows = 32;
 inline constexpr int kPanelLanes = 48;
+inline constexpr int64_t kBlockWords = 512;  // of the contraction: a panel of them takes 96 KiB of the second-level cache
 
 struct MicroArgs {
   int rows;   // 1..8, of bf16 pairs 1..GemmKernels::pair_rows
@@ -30,6 +31,7 @@ struct MicroArgs {
   float* c;
   int64_t c_row;               // elements from row to row of C
   bool add;                    // start from what C holds, not from 0
+  int64_t a_next = 0;          // bytes from these rows of A to those read next, for fetching; 0: unknown
   uint16_t* c_bf16 = nullptr;  // instead of c, without add: the product as bf16
 };
 
@@ -49,8 +51,9 @@ struct GemmKernels {
   Isa isa;
   bool has_bf16_pairs;
   void (*multiply_f32)(const MicroArgs&);
-  void (*multiply_bf16)(const MicroArgs&);    // null where has_bf16_pairs is false
-  bool packs_strided_f32 = false;             // strided f32 operands are faster packed than in place (Intel; not Zen 5)
+  void (*multiply_bf16)(const MicroArgs&);  // null where has_bf16_pairs is false
+  bool packs_f32 = false;                   // f32 operands are faster packed than in place (Intel; not Zen 5)
+  int64_t f32_block_words = kBlockWords;
   int pair_rows = kTileRows;                  // rows of one call of multiply_bf16, at most kMostTileRows
   void (*pack_f32)(const PackArgs&);          // f32 -> f32 words
   void (*pack_bf16)(const PackArgs&);         // bf16 -> pairs
@@ -64,6 +67,7 @@ struct GemmKernels {
   double (*fma_peak)(int64_t rounds);   // multiply-adds in registers only; returns the FLOPs done
   double (*bf16_peak)(int64_t rounds);  // the same for pairs; null without them
 
+  int64_t block_words(Word word) const { return word == Word::kF32 ? f32_block_words : kBlockWords; }
   int rows(Word word) const { return word == Word::kF32 ? kTileRows : pair_rows; }
   bool rows_of_pairs(Word word) const { return word == Word::kBf16Pair && pack_rows_bf16 != nullptr; }
 };

@@ -8,8 +8,6 @@
 
 namespace mw {
 
-inline constexpr int64_t kBlockWords = 512;  // of the contraction: a 48-lane panel of them takes 96 KiB of the second-level cache
-
 inline constexpr int64_t kStridedBlockWords = 256;  // where both operands are read in place down their columns: sets fill sooner
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -87,10 +85,13 @@ struct TileRange {
 
 struct Multiply {
   void (*call)(const MicroArgs&);
-  int rows;  // of one call
+  int rows;             // of one call
+  int64_t block_words;  // of the contraction, where C can hold partial sums
 
   Multiply(const GemmKernels& kernels, Word word)
-      : call(word == Word::kF32 ? kernels.multiply_f32 : kernels.multiply_bf16), rows(kernels.rows(word)) {}
+      : call(word == Word::kF32 ? kernels.multiply_f32 : kernels.multiply_bf16),
+        rows(kernels.rows(word)),
+        block_words(kernels.block_words(word)) {}
   void operator()(const MicroArgs& g) const { call(g); }
 };
 
@@ -113,7 +114,8 @@ void for_each_micro(const Multiply& multiply, const Panels& panels, const RowOpe
                      .b_step = b.step(panels, panel),
                      .c = nullptr,
                      .c_row = kPanelLanes,
-                     .add = false},
+                     .add = false,
+                     .a_next = panel == range.panel ? a.at(row + multiply.rows, word) - a.at(row, word) : 0},
            row, panel);
     }
   }
@@ -155,7 +157,7 @@ inline void multiply_into(const Multiply& multiply, void (*store)(float*, const 
                           const RowOperand& a, const LaneOperand& b, TileRange range, float* c, int64_t c_row, bool accumulate) {
   alignas(64) float tile[kMostTileRows * kPanelLanes];
   const bool strided = b.step_bytes != 0 && a.strip_bytes == 0 && a.step_bytes > 4;
-  const int64_t wanted = strided ? kStridedBlockWords : kBlockWords;
+  const int64_t wanted = strided ? kStridedBlockWords : multiply.block_words;
   const int64_t step = block_words(b.words, wanted);
   for (int64_t word = 0; word < b.words; word += step) {
     for_each_micro(multiply, panels, a, b, range, word, std::min(step, b.words - word), [&](MicroArgs g, int64_t row, int64_t panel) {

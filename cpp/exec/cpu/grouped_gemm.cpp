@@ -11,9 +11,10 @@ namespace mw {
 namespace {
 
 constexpr int64_t kLeastPartRows = 128;
-constexpr int64_t kMostPartRows = 512;  // so many share what a tile packs
-constexpr int64_t kStripRows = 128;     // rows of GroupedOuter's result packed at a time
-constexpr int64_t kMostTilePanels = 8;  // as many as stay in the second-level cache
+constexpr int64_t kMostPartRows = 1024;   // so many share what a tile packs
+constexpr int64_t kStripRows = 128;       // rows of GroupedOuter's result packed at a time
+constexpr int64_t kMostTilePanels = 8;    // as many as stay in a second-level cache of 1 MiB
+constexpr int64_t kMostOuterPanels = 11;  // with one of 2 MiB, where both operands are packed for each tile
 constexpr int64_t kTilesPerThread = 4;
 constexpr int64_t kMostBlockWords = 3 * kBlockWords / 2;
 
@@ -24,7 +25,9 @@ Word word_of(DType a, DType b, Isa isa) {
 }
 
 // Lanes of one tile: whole panels, nearly equal.
-int64_t lanes_per_tile(int64_t n) { return round_up(ceil_div(n, ceil_div(n, kMostTilePanels * kPanelLanes)), kPanelLanes); }
+int64_t lanes_per_tile(int64_t n, int64_t most_panels = kMostTilePanels) {
+  return round_up(ceil_div(n, ceil_div(n, most_panels * kPanelLanes)), kPanelLanes);
+}
 
 // The rows of each group, and the groups by falling number of rows, which is the order of the tiles. Rows of group `groups`, the last ones,
 // are of none. Lies in the workspace.
@@ -202,7 +205,7 @@ GroupedPlan plan_grouped(const GroupedGemm& g, Isa isa, int threads) {
   plan.isa = isa;
   plan.word = word_of(g.x.type, g.w.type, isa);
   plan.widen_rows = plan.word == Word::kF32 && is_bf16(g.x.type);
-  plan.pack_b = plan.word != Word::kF32 || is_bf16(g.w.type) || g.w.col != 1 || g.n % 16 != 0;
+  plan.pack_b = plan.word != Word::kF32 || is_bf16(g.w.type) || gemm_kernels(isa).packs_f32 || g.w.col != 1 || g.n % 16 != 0;
   const int64_t words = ceil_div(g.k, elements_per_word(plan.word));
   plan.tile_lanes = lanes_per_tile(g.n);
   plan.rows_at = RowGroups::bytes(g.groups);
@@ -274,7 +277,7 @@ GroupedPlan plan_grouped(const GroupedOuter& gemm, Isa isa, int threads) {
   plan.pack_a = true;
   plan.pack_b = true;
   const int64_t words = ceil_div(g.rows, elements_per_word(plan.word)), most = std::min(words, kMostBlockWords);
-  plan.tile_lanes = lanes_per_tile(g.n);
+  plan.tile_lanes = lanes_per_tile(g.n, gemm_kernels(isa).packs_f32 ? kMostOuterPanels : kMostTilePanels);
   plan.scratch_at = RowGroups::bytes(g.groups);
   if (plan.pack_a) plan.strip_bytes = packed_rows_bytes(gemm_kernels(isa), plan.word, kStripRows, most);
   if (plan.pack_b) plan.panel_bytes = plan.tile_lanes * most * 4;

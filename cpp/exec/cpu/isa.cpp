@@ -63,20 +63,20 @@ std::span<const Isa> available_isas() {
   return {kAll.data(), static_cast<size_t>(count)};
 }
 
+Isa available_isa(std::string_view name) {
+  const Isa isa = parse_isa(name), best = available_isas().back();
+  if (isa > best) throw UserError(concat_text("asked for ", name, ", but this CPU has at most ", isa_name(best)));
+  return isa;
+}
+
 Isa chosen_isa() {
-  const Isa best = available_isas().back();
   const char* wanted = std::getenv("MESHWRIGHT_ISA");
-  if (wanted == nullptr || *wanted == '\0') return best;
-  Isa isa;
+  if (wanted == nullptr || *wanted == '\0') return available_isas().back();
   try {
-    isa = parse_isa(wanted);
+    return available_isa(wanted);
   } catch (const UserError& e) {
     throw UserError(concat_text("environment variable MESHWRIGHT_ISA: ", e.what()));
   }
-  if (isa > best) {
-    throw UserError(concat_text("environment variable MESHWRIGHT_ISA asks for ", wanted, ", but this CPU has at most ", isa_name(best)));
-  }
-  return isa;
 }
 
 }  // namespace mw

@@ -18,6 +18,9 @@ Isa parse_isa(std::string_view name);  // UserError names the nearest
 // What this CPU (and its operating system) can run, ascending. UserError on a CPU without AVX2 and FMA.
 std::span<const Isa> available_isas();
 
+// The one of that name: UserError where it is unknown or beyond this CPU.
+Isa available_isa(std::string_view name);
+
 // The best one, or the one that the environment variable MESHWRIGHT_ISA names: UserError where that is unknown or beyond this CPU.
 // Reads the environment at each call; callers keep the answer.
 Isa chosen_isa();

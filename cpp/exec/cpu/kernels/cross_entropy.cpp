@@ -24,12 +24,14 @@ const CrossEntropyKernels& cross_entropy_kernels(Isa isa) {
 
 namespace {
 
-constexpr int64_t kVocabTile = 128;    // rows of the vocabulary in one tile
-constexpr int64_t kVocabBlock = 2048;  // rows whose e and w stay in the last-level cache between the logits and dX
-constexpr int64_t kTurnedVocabBlock = 1024;
-constexpr int64_t kEmbedRows = 512;  // rows of the transposed dX in one tile, at most about
-constexpr int64_t kTokenTile = 64;   // rows of dX in one tile
-constexpr int64_t kPanelGroup = 4;   // panels of embed in one tile
+constexpr int64_t kVocabTile = 128;          // rows of the vocabulary in one tile
+constexpr int64_t kVocabBlock = 2048;        // rows whose e and w stay in the last-level cache between the logits and dX
+constexpr int64_t kTurnedVocabBlock = 2048;  // rows of w that are packed at once
+constexpr int64_t kNearWords = 512;          // of e, which stay in the second-level cache between the logits and dX
+constexpr int64_t kGroupFloats = 3 << 16;    // of x in one group of tokens: as many are those of dX
+constexpr int64_t kMostGroupPanels = 4;
+constexpr int64_t kTokenTile = 64;  // rows of dX in one tile
+constexpr int64_t kPanelGroup = 4;  // panels of embed in one tile
 constexpr float kLargestExponent = 60.0f;
 
 FloatKind kind_of(DType type) { return type == DType::kF32 ? kFloat32 : kBFloat16; }
@@ -44,14 +46,15 @@ struct Layout {
   bool pack_x;  // dW reads x_scaled as panels
   bool copy_w;  // w is not readable in place as f32 lanes: converted or padded block by block
   int64_t chunk, x_words, token_row, embed_row, vocab_tiles, vocab_block, block_words;
-  int64_t x_panel, reference, target, slope, sum, partial, e, e_pairs, w_block, w_panel, dx_sum, x_scaled, x_scaled_panel, bytes;
+  int64_t near_rows;  // of the vocabulary, whose e is kept as dX reads it
+  int64_t x_panel, reference, target, slope, sum, partial, e, e_near, w_block, w_panel, dx_sum, x_scaled, x_scaled_panel, bytes;
 
   Layout(const CrossEntropy& c, CrossEntropyPass pass, Isa isa) {
     const bool pairs = c.x.type == DType::kBF16 && c.w.type == DType::kBF16 && gemm_kernels(isa).has_bf16_pairs;
     const bool gradients = pass != CrossEntropyPass::kForward;
     word = pairs ? Word::kBf16Pair : Word::kF32;
     const GemmKernels& kernels = gemm_kernels(isa);
-    turned = kernels.rows_of_pairs(word) || (word == Word::kF32 && kernels.packs_strided_f32);
+    turned = kernels.rows_of_pairs(word) || (word == Word::kF32 && kernels.packs_f32);
     pack_x = pairs || turned;
     vocab_block = turned ? kTurnedVocabBlock : kVocabBlock;
     copy_w = !pairs && (c.w.type != DType::kF32 || (gradients && !turned && (c.embed % 16 != 0 || share_cache_sets(c.w.row))));
@@ -74,7 +77,8 @@ struct Layout {
     partial = take(true, vocab_tiles * 2 * token_row * 4);
     w_block = take(copy_w, vocab_block * embed_row * 4);
     e = take(gradients, c.vocab * token_row * (pairs ? 2 : 4));
-    e_pairs = take(gradients && pairs, vocab_block / 2 * token_row * 4);
+    near_rows = turned ? kNearWords * elements_per_word(word) : vocab_block;
+    e_near = take(gradients && (pairs || turned), near_rows / elements_per_word(word) * token_row * 4);
     block_words = vocab_block / elements_per_word(word);
     w_panel = take(gradients && (pairs || turned),
                    turned ? packed_rows_bytes(kernels, word, c.embed, block_words) : vocab_block / 2 * Panels(c.embed).padded() * 4);
@@ -118,8 +122,12 @@ class Run {
       set_references(g.lse_in, nullptr);
       do {
         for (int64_t block = 0; block < c_.vocab; block += layout_.vocab_block) {
-          exponentials(block);
-          add_to_dx(block);
+          if (layout_.turned) {
+            exponentials_and_dx(block);
+          } else {
+            exponentials(block);
+            add_to_dx(block);
+          }
         }
       } while (pass_ == CrossEntropyPass::kWithGradients && !sums_are_safe());
       if (pass_ == CrossEntropyPass::kWithGradients) write_loss(g.lse, g.target_logit, g.nll);
@@ -183,26 +191,66 @@ class Run {
   // e for the rows [block, block + 2048) of the vocabulary, and their partial sums and maxima.
   void exponentials(int64_t block) {
     const int64_t rows = block_rows(block);
+    const Panels panels(tokens_);
     pool_.run(ceil_div(rows, kVocabTile), [&](int64_t tile, int) {
       const int64_t begin = block + tile * kVocabTile, end = std::min(c_.vocab, begin + kVocabTile);
-      const Panels panels(tokens_);
-      float* sum = partial_sum(begin / kVocabTile);
-      float* largest = partial_max(begin / kVocabTile);
-      std::fill_n(sum, layout_.token_row, 0.0f);
-      std::fill_n(largest, layout_.token_row, -std::numeric_limits<float>::infinity());
       prepare_w(block, begin, end);
-      const RowOperand w = logits_operand(block, begin);
-      const LaneOperand x{.data = base_ + layout_.x_panel, .words = layout_.x_words};
       for (int64_t panel = 0; panel < panels.count(); ++panel) {  // one panel of tokens stays near while the rows of w pass
-        multiply_with_epilogue(multiply_, panels, w, x, {0, end - begin, panel, panel + 1},
-                               [&](const float* logits, int64_t row, int tile_rows, int64_t lane, int) {
-                                 exp_epilogue(logits, block, begin + row, tile_rows, lane, panels.width(panel), sum, largest);
-                               });
+        exponentials_of(panels, block, {block, block + rows}, {begin, end, panel, panel + 1});
       }
     });
   }
 
-  void exp_epilogue(const float* logits, int64_t block, int64_t v, int rows, int64_t lane, int lanes, float* sum, float* largest) const {
+  // The same with turned dX, by groups of tokens: what a worker writes of e it reads while it is near.
+  void exponentials_and_dx(int64_t block) {
+    const int64_t rows = block_rows(block);
+    pool_.run(ceil_div(rows, kVocabTile), [&](int64_t tile, int) {
+      const int64_t begin = block + tile * kVocabTile;
+      prepare_w(block, begin, std::min(c_.vocab, begin + kVocabTile));
+    });
+    const Panels panels(tokens_);
+    const int64_t groups = token_groups(panels);
+    pool_.run(groups, [&](int64_t group, int) {
+      const int64_t panel = group * panels.count() / groups, panel_end = (group + 1) * panels.count() / groups;
+      for (int64_t first = block; first < block + rows; first += layout_.near_rows) {
+        const NearRows near{first, std::min(block + rows, first + layout_.near_rows)};
+        for (int64_t begin = first; begin < near.end; begin += kVocabTile) {
+          exponentials_of(panels, block, near, {begin, std::min(near.end, begin + kVocabTile), panel, panel_end});
+        }
+        add_to_dx(panels, block, near, panel, panel_end);
+      }
+    });
+  }
+  // Groups of tokens whose panels of x, e and dX a second-level cache holds; as many for each thread.
+  int64_t token_groups(const Panels& panels) const {
+    const int64_t most = std::clamp<int64_t>(kGroupFloats / (kPanelLanes * c_.embed), 1, kMostGroupPanels);
+    return std::min(panels.count(), round_up(ceil_div(panels.count(), most), pool_.threads()));
+  }
+
+  // What dX reads of e: all rows of a block, or with turned dX the near ones, in panels.
+  struct NearRows {
+    int64_t begin, end;
+  };
+
+  // e of rows [range.row, range.row_end) of the vocabulary, one tile of it, for some panels of tokens.
+  void exponentials_of(const Panels& panels, int64_t block, NearRows near, TileRange range) {
+    const int64_t begin = range.row, lane = panels.start(range.panel);
+    float* sum = partial_sum(begin / kVocabTile);
+    float* largest = partial_max(begin / kVocabTile);
+    const int64_t lanes = panels.start(range.panel_end - 1) + panels.width(range.panel_end - 1) - lane;
+    std::fill_n(sum + lane, lanes, 0.0f);
+    std::fill_n(largest + lane, lanes, -std::numeric_limits<float>::infinity());
+    const LaneOperand x{.data = base_ + layout_.x_panel, .words = layout_.x_words};
+    range.row_end -= begin, range.row = 0;
+    alignas(64) float tile[kMostTileRows * kPanelLanes];
+    for_each_micro(multiply_, panels, logits_operand(block, begin), x, range, 0, x.words, [&](MicroArgs g, int64_t row, int64_t panel) {
+      g.c = tile;
+      multiply_(g);
+      exp_epilogue(tile, near, begin + row, g.rows, panels.start(panel), g.lanes, sum, largest);
+    });
+  }
+
+  void exp_epilogue(const float* logits, NearRows near, int64_t v, int rows, int64_t lane, int lanes, float* sum, float* largest) const {
     ExpTile t{.logits = logits,
               .rows = rows,
               .lanes = lanes,
@@ -211,16 +259,21 @@ class Run {
               .largest = largest + lane,
               .e_f32 = nullptr,
               .e_bf16 = nullptr,
+              .near_f32 = nullptr,
               .e_pairs = nullptr,
               .e_row = layout_.token_row,
-              .pair_row = layout_.token_row,
+              .near_row = layout_.turned ? lanes : layout_.token_row,
               .softcap = c_.softcap};
     if (pass_ != CrossEntropyPass::kForward) {
+      const int64_t per_word = elements_per_word(layout_.word), word = (v - near.begin) / per_word;
+      const int64_t words = ceil_div(near.end - near.begin, per_word);
+      const int64_t at = layout_.turned ? lane * words + word * lanes : word * layout_.token_row + lane;
       if (pairs_) {
         t.e_bf16 = reinterpret_cast<uint16_t*>(base_ + layout_.e) + v * layout_.token_row + lane;
-        t.e_pairs = reinterpret_cast<uint32_t*>(base_ + layout_.e_pairs) + (v - block) / 2 * layout_.token_row + lane;
+        t.e_pairs = reinterpret_cast<uint32_t*>(base_ + layout_.e_near) + at;
       } else {
         t.e_f32 = floats(layout_.e) + v * layout_.token_row + lane;
+        if (layout_.turned) t.near_f32 = floats(layout_.e_near) + at;
       }
     }
     exp_tile_(t);
@@ -265,24 +318,20 @@ class Run {
         .data = w_row(begin), .row_bytes = c_.w.row * dtype_bytes(c_.w.type), .step_bytes = 4, .half_word = pairs_ && c_.embed % 2 != 0};
   }
 
+  // dx_sum[:, token] (+)= sum over the near rows of w[v, :] * e[v, token], for some panels of tokens.
+  void add_to_dx(const Panels& panels, int64_t block, NearRows near, int64_t panel, int64_t panel_end) const {
+    const int64_t per_word = elements_per_word(layout_.word);
+    RowOperand w = packed_rows(gemm_, layout_.word, base_ + layout_.w_panel, layout_.block_words);
+    w.data = w.at(0, (near.begin - block) / per_word);
+    const LaneOperand e{.data = base_ + layout_.e_near, .words = ceil_div(near.end - near.begin, per_word)};
+    multiply_into(multiply_, gemm_.store_f32, panels, w, e, {0, c_.embed, panel, panel_end}, floats(layout_.dx_sum), layout_.token_row,
+                  near.begin > 0);
+  }
+
   // dx_sum[token, :] (+)= sum over the block of e[v, token] * w[v, :].
   void add_to_dx(int64_t block) {
     const int64_t rows = block_rows(block);
-    if (layout_.turned) {
-      const RowOperand w = packed_rows(gemm_, layout_.word, base_ + layout_.w_panel, layout_.block_words);
-      const LaneOperand e{.data = pairs_ ? base_ + layout_.e_pairs : base_ + layout_.e + block * layout_.token_row * 4,
-                          .words = ceil_div(rows, elements_per_word(layout_.word)),
-                          .step_bytes = layout_.token_row * 4};
-      const Panels panels(tokens_);
-      const int64_t parts = ceil_div(c_.embed, kEmbedRows), tall = round_up(ceil_div(c_.embed, parts), kMostTileRows);
-      pool_.run(panels.count() * parts, [&](int64_t tile, int) {
-        const int64_t panel = tile / parts, row = std::min(tile % parts * tall, c_.embed), end = std::min(row + tall, c_.embed);
-        multiply_into(multiply_, gemm_.store_f32, panels, w, e, {row, end, panel, panel + 1}, floats(layout_.dx_sum), layout_.token_row,
-                      block > 0);
-      });
-      return;
-    }
-    RowOperand e{.data = pairs_ ? base_ + layout_.e_pairs : base_ + layout_.e + block * layout_.token_row * 4,
+    RowOperand e{.data = pairs_ ? base_ + layout_.e_near : base_ + layout_.e + block * layout_.token_row * 4,
                  .row_bytes = 4,
                  .step_bytes = layout_.token_row * 4};
     LaneOperand w{.data = pairs_           ? base_ + layout_.w_panel

@@ -9,6 +9,8 @@
 // Tokens are taken in chunks. In a chunk the transposed logits pass through the first-level cache; e = exp(logit - reference) is what is
 // kept (vocab x chunk). The reference is the target's logit, so the sum of e is at least 1; a chunk in which an exponent passes +60 is
 // done again with the maxima of those rows. Row factors scale / sum(e) go to dX's rows and to the copy of x that dW is multiplied from.
+// Where dX is faster as its transpose (Intel), a worker takes a group of tokens through some rows of the vocabulary, logits, e and dX, so
+// that e comes from its own cache; e is then written twice, for dX in panels and for dW in rows.
 // With a softcap, what is kept for the gradients is e (1 - (logit / c)^2).
 // A negative target is none: nll 0, and of the gradient only the log-sum-exp's part stays (scale 0 leaves the token out). With the
 // vocabulary in shards (offset), a target outside [offset, offset + vocab) is some other shard's: target logit 0 and no one-hot term here.

@@ -34,11 +34,15 @@ void exp_tile(const ExpTile& t) {
         store(t.e_f32 + r * t.e_row + lane, e0);
         if (two) store(t.e_f32 + (r + 1) * t.e_row + lane, e1);
       }
+      if (t.near_f32 != nullptr) {
+        store(t.near_f32 + r * t.near_row + lane, e0);
+        if (two) store(t.near_f32 + (r + 1) * t.near_row + lane, e1);
+      }
       if (t.e_bf16 != nullptr) {
         uint16_t* const row = t.e_bf16 + r * t.e_row + lane;
         two ? store_both(row, row + t.e_row, e0, e1) : store(row, e0);
       }
-      if (t.e_pairs != nullptr) store_pairs(t.e_pairs + r / 2 * t.pair_row + lane, e0, e1);
+      if (t.e_pairs != nullptr) store_pairs(t.e_pairs + r / 2 * t.near_row + lane, e0, e1);
     }
     store(t.sum + lane, sum);
     store(t.largest + lane, largest);

@@ -15,8 +15,9 @@ struct ExpTile {
   float* largest;     // max= logit - reference
   float* e_f32;       // nullable: [rows][e_row]
   uint16_t* e_bf16;   // nullable: [rows][e_row]
-  uint32_t* e_pairs;  // nullable: [rows / 2][pair_row] words of two rows; a last odd row is paired with zero
-  int64_t e_row, pair_row;
+  float* near_f32;    // nullable: [rows][near_row]
+  uint32_t* e_pairs;  // nullable: [rows / 2][near_row] words of two rows; a last odd row is paired with zero
+  int64_t e_row, near_row;
   float softcap;  // of exp_capped_tile: logit = softcap tanh(logits / softcap)
 };
 
