@@ -3,9 +3,10 @@
 //   ThreadPool pool(4);                                   // the caller and three workers
 //   pool.run(tiles, [&](int64_t tile, int worker) { work(tile, scratch[worker]); });
 //
-// Tiles are claimed one by one from a single atomic word and the region ends when the tiles are done, not when every thread has
-// arrived, so a worker that the system has put aside delays nobody. What a tile computes must depend on its index alone: then
-// results are the same for every number of threads. Workers spin for about 200 us after a region, then sleep.
+// Tiles are claimed from a single atomic word, several neighbours at a time while many are left and one by one at the end, and the region
+// ends when the tiles are done, not when every thread has arrived, so a worker that the system has put aside delays nobody. What a tile
+// computes must depend on its index alone: then results are the same for every number of threads. Workers spin for about 200 us after a
+// region, then sleep.
 #pragma once
 #include <atomic>
 #include <condition_variable>

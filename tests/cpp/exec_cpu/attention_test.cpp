@@ -195,6 +195,9 @@ const Case kCases[] = {
     {1, 40, 40, 1, 2, 16, 16, kF32, true, 0, 9, false, 0, false, false, -0.3f},
     {1, 40, 40, 1, 2, 16, 16, kBF16, true, 0, 0, true, 0, true, false, -0.3f},
     {1, 40, 40, 1, 2, 16, 16, kF32, true, 0, 0, true, 0, false, false, 0},
+    // so many keys that a block has 48 queries where the kernels like that
+    {1, 75, 1100, 1, 2, 16, 13, kF32, true, 1025, 0, false, 0, true},
+    {1, 110, 1100, 1, 1, 16, 16, kF32, true, 990, 1050, true, 3},
     // multi-head latent attention, as it trains and as it decodes
     {2, 40, 40, 3, 1, 24, 16, kF32, true, 0, 0, true},
     {2, 40, 40, 3, 1, 24, 16, kBF16, true, 0, 0, true},

@@ -58,16 +58,23 @@ void clear_lane(QueryBlock& q, int n) {
 }
 float sink_of(const void* sinks, DType type, int64_t head) { return static_cast<float>(load_element(type, sinks, head)); }
 
+// Queries of a block. On Intel's processors three vectors of them feed the products better than two, but more of the diagonal is masked.
+int query_lanes(const Attention& a, Isa isa) {
+  const int64_t keys_seen = a.window > 0 ? std::min(a.window, a.kv_seq) : a.kv_seq;
+  return a.type == DType::kF32 && gemm_kernels(isa).packs_f32 && keys_seen >= 1024 ? kMostQueryLanes : kQueryLanes;
+}
+
 // Where things lie in the dense tensors of one call.
 struct Geometry {
   const Attention& a;
-  int64_t element, q_token, k_token, v_token, heads, query_blocks;
+  int64_t element, q_token, k_token, v_token, heads, lanes, query_blocks;
 
-  explicit Geometry(const Attention& attention) : a(attention), element(dtype_bytes(a.type)), heads(a.batch * a.kv_heads) {
+  Geometry(const Attention& attention, Isa isa)
+      : a(attention), element(dtype_bytes(a.type)), heads(a.batch * a.kv_heads), lanes(query_lanes(attention, isa)) {
     q_token = a.q_token != 0 ? a.q_token : a.kv_heads * a.q_per_kv * a.head_dim;
     k_token = a.k_token != 0 ? a.k_token : a.kv_heads * a.head_dim;
     v_token = a.v_token != 0 ? a.v_token : a.kv_heads * a.value_dim;
-    query_blocks = ceil_div(a.seq, kQueryLanes);
+    query_blocks = ceil_div(a.seq, lanes);
   }
   int64_t query_row(int64_t batch, int64_t i, int64_t head, int64_t g) const {
     return ((batch * a.seq + i) * a.kv_heads + head) * a.q_per_kv + g;
@@ -89,12 +96,12 @@ struct Geometry {
             .softcap = a.softcap,
             .ring = 0};
   }
-  // The queries [block * 32, + 32) of one head; the caller adds outputs and gradients, row by row.
+  // The queries of one block of a head; the caller adds outputs and gradients, row by row.
   template <typename Add>
   void fill(QueryBlock& q, int64_t batch, int64_t head, int64_t g, int64_t block, Add&& add) const {
-    const int64_t first = block * kQueryLanes;
-    q.count = static_cast<int>(std::min<int64_t>(kQueryLanes, a.seq - first));
-    for (int n = 0; n < kQueryLanes; ++n) {
+    const int64_t first = block * lanes;
+    q.count = static_cast<int>(std::min<int64_t>(lanes, a.seq - first));
+    for (int n = 0; n < kMostQueryLanes; ++n) {
       const int64_t i = first + n;
       clear_lane(q, n);
       if (n >= q.count) continue;
@@ -135,17 +142,17 @@ struct PairCopy {
 
 bool uses_pairs(const Attention& a, Isa isa) { return a.type == DType::kBF16 && attention_kernels(isa).has_bf16_pairs; }
 
-int64_t backward_pieces(const Attention& a) {
+int64_t backward_pieces(const Attention& a, Isa isa) {
   const int64_t heads = std::max<int64_t>(1, a.batch * a.kv_heads);
-  return std::clamp<int64_t>(kTasks / heads, 1, std::max<int64_t>(1, a.q_per_kv * ceil_div(a.seq, kQueryLanes)));
+  return std::clamp<int64_t>(kTasks / heads, 1, std::max<int64_t>(1, a.q_per_kv * ceil_div(a.seq, query_lanes(a, isa))));
 }
 // One number per block of queries: its share of its head's dsink.
-int64_t sink_sums_bytes(const Attention& a) {
-  return a.has_sinks ? round_up(a.batch * a.kv_heads * a.q_per_kv * ceil_div(a.seq, kQueryLanes) * 4, 64) : 0;
+int64_t sink_sums_bytes(const Attention& a, Isa isa) {
+  return a.has_sinks ? round_up(a.batch * a.kv_heads * a.q_per_kv * ceil_div(a.seq, query_lanes(a, isa)) * 4, 64) : 0;
 }
 // Arrays of dk and dv in FP32: one for each piece; where no head has several, each thread keeps one, which is written out while it is near.
-int64_t gradient_sums(const Attention& a, int threads) {
-  const int64_t pieces = backward_pieces(a);
+int64_t gradient_sums(const Attention& a, Isa isa, int threads) {
+  const int64_t pieces = backward_pieces(a, isa);
   return pieces == 1 ? threads : a.batch * a.kv_heads * pieces;
 }
 int64_t gradient_row(const Attention& a) { return round_up(a.head_dim, 16) + round_up(a.value_dim, 16); }
@@ -153,12 +160,12 @@ int64_t gradient_row(const Attention& a) { return round_up(a.head_dim, 16) + rou
 }  // namespace
 
 int64_t attention_forward_scratch_bytes(int64_t head_dim, int64_t value_dim) {
-  const int64_t d = round_up(head_dim, 16), dv = round_up(value_dim, 16), lanes = kQueryLanes;
+  const int64_t d = round_up(head_dim, 16), dv = round_up(value_dim, 16), lanes = kMostQueryLanes;
   return (lanes * std::max(d, dv) + lanes * d + 128 * lanes + 2 * lanes * dv + 128 * (d + dv)) * 4 + 16 * 64;
 }
 
 int64_t attention_backward_scratch_bytes(int64_t head_dim, int64_t value_dim) {
-  const int64_t d = round_up(head_dim, 16), dv = round_up(value_dim, 16), lanes = kQueryLanes;
+  const int64_t d = round_up(head_dim, 16), dv = round_up(value_dim, 16), lanes = kMostQueryLanes;
   return (lanes * std::max(d, dv) + 2 * lanes * (d + dv) + 3 * 64 * lanes + 2 * lanes * d + 64 * (d + dv)) * 4 + 20 * 64;
 }
 
@@ -171,7 +178,7 @@ int64_t attention_forward_workspace_bytes(const Attention& a, Isa isa, int threa
 void attention_forward(const Attention& a, void* out, float* lse, Isa isa, void* workspace, ThreadPool& pool) {
   check(a);
   const AttentionKernels& kernels = attention_kernels(isa);
-  const Geometry geometry(a);
+  const Geometry geometry(a, isa);
   const PairCopy copy(a.kv_seq, a.value_dim, isa);
   const bool pairs = uses_pairs(a, isa);
   char* const copies = static_cast<char*>(workspace);
@@ -183,10 +190,11 @@ void attention_forward(const Attention& a, void* out, float* lse, Isa isa, void*
       copy.fill(copies + n * copy.bytes_per_head, head.v, head.v_token, a.kv_seq, gemm_kernels(isa));
     });
   }
-  // The last queries see the most keys: they go first.
-  const int64_t rows = geometry.heads * a.q_per_kv;
-  pool.run(geometry.query_blocks * rows, [&](int64_t tile, int worker) {
-    const int64_t block = geometry.query_blocks - 1 - tile / rows, g = tile % a.q_per_kv, n = tile % rows / a.q_per_kv;
+  // Queries of the same keys follow each other, the last ones first, which see the most.
+  const int64_t blocks_of_head = geometry.query_blocks * a.q_per_kv;
+  pool.run(geometry.heads * blocks_of_head, [&](int64_t tile, int worker) {
+    const int64_t n = tile / blocks_of_head, g = tile % a.q_per_kv;
+    const int64_t block = geometry.query_blocks - 1 - tile % blocks_of_head / a.q_per_kv;
     KeyValueHead head = geometry.head(n / a.kv_heads, n % a.kv_heads);
     if (pairs) head.v_pairs = copies + n * copy.bytes_per_head, head.v_pairs_row = copy.row;
     QueryBlock q;
@@ -202,23 +210,23 @@ int64_t attention_backward_workspace_bytes(const Attention& a, Isa isa, int thre
   check(a);
   const int64_t heads = a.batch * a.kv_heads;
   const int64_t pairs = uses_pairs(a, isa) ? heads * PairCopy(a.kv_seq, a.head_dim, isa).bytes_per_head : 0;
-  return pairs + round_up(gradient_sums(a, threads) * a.kv_seq * gradient_row(a) * 4, 64) + sink_sums_bytes(a) +
+  return pairs + round_up(gradient_sums(a, isa, threads) * a.kv_seq * gradient_row(a) * 4, 64) + sink_sums_bytes(a, isa) +
          threads * round_up(attention_backward_scratch_bytes(a.head_dim, a.value_dim), 64);
 }
 
 void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa, void* workspace, ThreadPool& pool) {
   check(a);
   const AttentionKernels& kernels = attention_kernels(isa);
-  const Geometry geometry(a);
+  const Geometry geometry(a, isa);
   const PairCopy copy(a.kv_seq, a.head_dim, isa);
   const bool pairs = uses_pairs(a, isa);
-  const int64_t pieces = backward_pieces(a), d16 = round_up(a.head_dim, 16), dv16 = round_up(a.value_dim, 16);
+  const int64_t pieces = backward_pieces(a, isa), d16 = round_up(a.head_dim, 16), dv16 = round_up(a.value_dim, 16);
   const int64_t sums = a.kv_seq * gradient_row(a);  // floats: dk then dv of one head, as one piece of the queries gives it
   char* const copies = static_cast<char*>(workspace);
   float* const partial = reinterpret_cast<float*>(copies + (pairs ? geometry.heads * copy.bytes_per_head : 0));
   float* const sink_sums =
-      reinterpret_cast<float*>(reinterpret_cast<char*>(partial) + round_up(gradient_sums(a, pool.threads()) * sums * 4, 64));
-  char* const scratch = reinterpret_cast<char*>(sink_sums) + sink_sums_bytes(a);
+      reinterpret_cast<float*>(reinterpret_cast<char*>(partial) + round_up(gradient_sums(a, isa, pool.threads()) * sums * 4, 64));
+  char* const scratch = reinterpret_cast<char*>(sink_sums) + sink_sums_bytes(a, isa);
   const int64_t scratch_bytes = round_up(attention_backward_scratch_bytes(a.head_dim, a.value_dim), 64);
   if (pairs) {
     pool.run(geometry.heads, [&](int64_t n, int) {
@@ -229,10 +237,18 @@ void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa,
   // dk and dv of keys [j, end) of a head, from the sums of all its pieces.
   const auto write_gradients = [&](int64_t n, const float* dk, int64_t j, int64_t end) {
     const auto sum_rows = kernels.sum_rows[a.type == DType::kBF16];
+    const auto row_of = [&](void* base, int64_t key, int64_t dim) {
+      const int64_t row = (n / a.kv_heads * a.kv_seq + key) * a.kv_heads + n % a.kv_heads;
+      return at(base, row * dim * geometry.element);
+    };
+    constexpr int64_t kAhead = 8;  // rows lie on pages of their own, where no hardware prefetcher follows
     for (; j < end; ++j) {
-      const int64_t row = (n / a.kv_heads * a.kv_seq + j) * a.kv_heads + n % a.kv_heads;
-      sum_rows(at(b.dk, row * a.head_dim * geometry.element), dk + j * d16, a.head_dim, static_cast<int>(pieces), sums);
-      sum_rows(at(b.dv, row * a.value_dim * geometry.element), dk + a.kv_seq * d16 + j * dv16, a.value_dim, static_cast<int>(pieces), sums);
+      for (int64_t byte = 0; j + kAhead < end && byte < a.head_dim * geometry.element; byte += 64)
+        __builtin_prefetch(at(row_of(b.dk, j + kAhead, a.head_dim), byte), 1);
+      for (int64_t byte = 0; j + kAhead < end && byte < a.value_dim * geometry.element; byte += 64)
+        __builtin_prefetch(at(row_of(b.dv, j + kAhead, a.value_dim), byte), 1);
+      sum_rows(row_of(b.dk, j, a.head_dim), dk + j * d16, a.head_dim, static_cast<int>(pieces), sums);
+      sum_rows(row_of(b.dv, j, a.value_dim), dk + a.kv_seq * d16 + j * dv16, a.value_dim, static_cast<int>(pieces), sums);
     }
   };
   pool.run(geometry.heads * pieces, [&](int64_t task, int worker) {
@@ -330,7 +346,7 @@ void cached_attention(const CachedAttention& a, void* out, Isa isa, void* worksp
       }
     }
     if (q.count == 0) return;
-    for (int n = q.count; n < kQueryLanes; ++n) clear_lane(q, n);
+    for (int n = q.count; n < kMostQueryLanes; ++n) clear_lane(q, n);
     const int64_t first_key = slot * a.cache_seq;
     const KeyValueHead head{.k = at(a.k_cache, (first_key * k_token + kv_head * a.head_dim) * element),
                             .v = at(values, (first_key * v_token + kv_head * v_head) * element),

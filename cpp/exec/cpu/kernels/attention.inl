@@ -104,6 +104,15 @@ void pack_down(float* panel, const T* rows, int64_t count, int64_t n, int64_t ro
                 .lane_stride = 1});
 }
 
+// Asks for rows that will be written: they lie in pages of their own, where no hardware prefetcher follows.
+template <typename T>
+void fetch_rows(void* const* rows, int count, int64_t n) {
+  for (int i = 0; i < count; ++i) {
+    for (int64_t byte = 0; byte < n * static_cast<int64_t>(sizeof(T)); byte += 64)
+      __builtin_prefetch(static_cast<const char*>(rows[i]) + byte, 1, 2);
+  }
+}
+
 // out[lane][n] = transposed[n][lane] * scale[lane].
 template <typename T>
 void store_transposed(void* const* out, const float* transposed, float* rows, int count, int width, int64_t n, const float* scale) {
@@ -181,7 +190,7 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
   using Format = typename FormatOf<T, Words>::Type;
   Words::begin();
   constexpr int kPer = Words::kPerWord;
-  const int width = q.count <= 16 ? 16 : kQueryLanes;
+  const int width = q.count <= 16 ? 16 : q.count <= 32 ? 32 : kMostQueryLanes;
   const int64_t d = h.head_dim, dv = h.value_dim, d_words = (d + kPer - 1) / kPer;
   Scratch take{static_cast<char*>(scratch)};
   T* rows = take.take<T>(width * (d > dv ? d : dv));
@@ -191,11 +200,12 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
   float* out_rows = take.take<float>(round_to(dv, 8) * width);
   float* k_block = take.take<float>(kForwardKeys * round_to(d, 16));
   float* v_block = take.take<float>(kForwardKeys * round_to(dv, 16));
-  alignas(64) float largest[kQueryLanes], sum[kQueryLanes];  // of exponents of 2
+  alignas(64) float largest[kMostQueryLanes], sum[kMostQueryLanes];  // of exponents of 2
   for (int i = 0; i < width; ++i) largest[i] = q.sink[i] * kLog2E, sum[i] = q.sink[i] == -kInfinity ? 0 : 1;
   for (int64_t i = 0; i < round_to(dv, 8) * width; ++i) out[i] = 0;
   gather_rows(rows, q.q, q.count, width, d);
   pack_along<Format>(q_panel, rows, width, d);
+  fetch_rows<T>(q.out, q.count, dv);
 
   const KeyRange range = key_range(h, q, width);
   const bool scale_first = h.softcap > 0 || h.scale <= 0;  // before the mask: the scale of -infinity has to be positive
@@ -279,7 +289,7 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
   using Format = typename FormatOf<T, Words>::Type;
   Words::begin();
   constexpr int kPer = Words::kPerWord;
-  const int width = q.count <= 16 ? 16 : kQueryLanes;
+  const int width = q.count <= 16 ? 16 : q.count <= 32 ? 32 : kMostQueryLanes;
   const int64_t d = h.head_dim, dv = h.value_dim, d_words = (d + kPer - 1) / kPer, dv_words = (dv + kPer - 1) / kPer;
   const int64_t d16 = round_to(d, 16), dv16 = round_to(dv, 16), lane_words = width / kPer;
   Scratch take{static_cast<char*>(scratch)};
@@ -296,7 +306,7 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
   float* dq_rows = take.take<float>(round_to(d, 8) * width);
   float* k_block = take.take<float>(kBackwardKeys * d16);
   float* v_block = take.take<float>(kBackwardKeys * dv16);
-  alignas(64) float lse[kQueryLanes] = {}, delta[kQueryLanes] = {}, ones[kQueryLanes];
+  alignas(64) float lse[kMostQueryLanes] = {}, delta[kMostQueryLanes] = {}, ones[kMostQueryLanes];
   for (int i = 0; i < width; ++i) ones[i] = 1;
   for (int i = 0; i < q.count; ++i) lse[i] = *q.lse[i], delta[i] = dot_rows<T>(q.out[i], q.dout[i], dv) - q.dlse[i];
   if (q.dsink != nullptr) {
@@ -311,6 +321,7 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
   gather_rows(rows, q.dout, q.count, width, dv);
   pack_along<Format>(dout_panel, rows, width, dv);
   pack_down<Format>(dout_down, rows, width, dv, dv, dv16);
+  fetch_rows<T>(q.dq, q.count, d);
 
   const KeyRange range = key_range(h, q, width);
   const bool capped = h.softcap > 0;

@@ -1,4 +1,4 @@
-// The innermost kernels of attention for one instruction set: one block of up to 32 queries against the keys of one head.
+// The innermost kernels of attention for one instruction set: one block of up to 48 queries against the keys of one head.
 #pragma once
 #include <cstdint>
 
@@ -8,8 +8,9 @@ namespace mw {
 
 inline constexpr float kNothingSeen = -1e30f;  // lse of a query that sees no key: finite, so that it can be merged and checked
 
-inline constexpr int kQueryLanes = 32;
-inline constexpr int64_t kKeyBlock = 128;  // keys that the forward takes at once, from multiples of it
+inline constexpr int kQueryLanes = 32;      // of a block, as a rule
+inline constexpr int kMostQueryLanes = 48;  // of any block
+inline constexpr int64_t kKeyBlock = 128;   // keys that the forward takes at once, from multiples of it
 
 // The keys and values of one head. `rows` are read along the head, `columns` (for products over keys) down the keys: the same memory for
 // f32, pairs of keys for bf16 where the CPU multiplies pairs. Null columns: the kernel packs each block of keys itself.
@@ -31,14 +32,14 @@ struct KeyValueHead {
 // Lane n is one query: it sees the keys in (lower[n], limit[n]] whose segment is segment[n]. The lanes from `count` on see none.
 struct QueryBlock {
   int count;
-  const void* q[kQueryLanes];
-  int32_t limit[kQueryLanes], lower[kQueryLanes], segment[kQueryLanes];
-  float sink[kQueryLanes];        // -infinity: none
-  void* out[kQueryLanes];         // forward: written; backward: read
-  float* lse[kQueryLanes];        // forward: written unless null; backward: read
-  const void* dout[kQueryLanes];  // backward only
-  float dlse[kQueryLanes];
-  void* dq[kQueryLanes];
+  const void* q[kMostQueryLanes];
+  int32_t limit[kMostQueryLanes], lower[kMostQueryLanes], segment[kMostQueryLanes];
+  float sink[kMostQueryLanes];        // -infinity: none
+  void* out[kMostQueryLanes];         // forward: written; backward: read
+  float* lse[kMostQueryLanes];        // forward: written unless null; backward: read
+  const void* dout[kMostQueryLanes];  // backward only
+  float dlse[kMostQueryLanes];
+  void* dq[kMostQueryLanes];
   float* dsink;  // written: the lanes' sum; null without sinks
 };
 
