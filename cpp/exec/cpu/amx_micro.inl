@@ -107,6 +107,9 @@ void multiply_block(const MicroArgs& g) {
   const int last_rows = g.rows - (R - 1) * kRows;  // of the last tile
   const bool whole_rows = last_rows == kRows, in_place = whole_rows && g.c != nullptr;
   if (!g.add) {
+    for (int r = 0; in_place && g.c_row != kPanelLanes && r < g.rows; ++r) {  // lines that the sums will be written to
+      for (int v = 0; v < V; ++v) __builtin_prefetch(g.c + r * g.c_row + v * kTileFloats, 1);
+    }
     S::clear();
   } else if (in_place) {
     S::load(g.c, g.c_row);
