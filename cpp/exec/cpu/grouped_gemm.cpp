@@ -11,10 +11,9 @@ namespace mw {
 namespace {
 
 constexpr int64_t kLeastPartRows = 128;
-constexpr int64_t kMostPartRows = 1024;   // so many share what a tile packs
 constexpr int64_t kStripRows = 128;       // rows of GroupedOuter's result packed at a time
 constexpr int64_t kMostTilePanels = 8;    // as many as stay in a second-level cache of 1 MiB
-constexpr int64_t kMostOuterPanels = 11;  // with one of 2 MiB, where both operands are packed for each tile
+constexpr int64_t kMostOuterPanels = 11;  // of 2 MiB, where both operands are packed for each tile
 constexpr int64_t kTilesPerThread = 4;
 constexpr int64_t kMostBlockWords = 3 * kBlockWords / 2;
 
@@ -75,10 +74,13 @@ class RowGroups {
 // Nearly equal parts of at most `most` rows, each a multiple of `step`.
 int64_t rows_per_tile(int64_t rows, int64_t most, int64_t step) { return round_up(ceil_div(rows, ceil_div(rows, most)), step); }
 
+// So many rows share what a tile packs. The Intel processors known have a second-level cache of 2 MiB, Zen 5 of 1.
+int64_t most_part_rows(Isa isa) { return gemm_kernels(isa).packs_f32 ? 1024 : 512; }
+
 // The most rows of a tile: fewer where the threads would not have enough tiles, which `count(rows)` tells.
 template <typename Count>
-int64_t most_tile_rows(const ThreadPool& pool, Count&& count) {
-  int64_t most = kMostPartRows;
+int64_t most_tile_rows(Isa isa, const ThreadPool& pool, Count&& count) {
+  int64_t most = most_part_rows(isa);
   while (most > kLeastPartRows && count(most) < kTilesPerThread * pool.threads()) most /= 2;
   return most;
 }
@@ -211,7 +213,7 @@ GroupedPlan plan_grouped(const GroupedGemm& g, Isa isa, int threads) {
   plan.rows_at = RowGroups::bytes(g.groups);
   plan.scratch_at = plan.rows_at + (plan.widen_rows ? round_up(g.rows * g.k * 4, 64) : 0);
   if (plan.pack_b) plan.panel_bytes = plan.tile_lanes * block_words(words) * 4;
-  if (is_bf16(g.y.type) && block_words(words) < words) plan.sum_bytes = std::min(g.rows, kMostPartRows) * plan.tile_lanes * 4;
+  if (is_bf16(g.y.type) && block_words(words) < words) plan.sum_bytes = std::min(g.rows, most_part_rows(isa)) * plan.tile_lanes * 4;
   plan.workspace_bytes = plan.scratch_at + threads * plan.scratch_bytes();
   return plan;
 }
@@ -234,7 +236,7 @@ void run_grouped(const GroupedGemm& g, const GroupedPlan& plan, const int32_t* r
   const auto lay_out = [&](int64_t most) {
     return groups.lay_out([&](int64_t group) { return ceil_div(groups.rows_of(group), most) * lane_tiles; });
   };
-  const int64_t most = most_tile_rows(pool, lay_out), tiles = lay_out(most);
+  const int64_t most = most_tile_rows(plan.isa, pool, lay_out), tiles = lay_out(most);
   pool.run(tiles, [&](int64_t tile, int worker) {
     const int64_t place = groups.place_of(tile), group = groups.group(place), rows = groups.rows_of(group);
     const int64_t index = tile - groups.before(place), row_tiles = ceil_div(rows, most),
@@ -282,7 +284,7 @@ GroupedPlan plan_grouped(const GroupedOuter& gemm, Isa isa, int threads) {
   if (plan.pack_a) plan.strip_bytes = packed_rows_bytes(gemm_kernels(isa), plan.word, kStripRows, most);
   if (plan.pack_b) plan.panel_bytes = plan.tile_lanes * most * 4;
   if (is_bf16(g.w.type) && block_words(words) < words)
-    plan.sum_bytes = std::min(round_up(g.m, kTileRows), kMostPartRows) * plan.tile_lanes * 4;
+    plan.sum_bytes = std::min(round_up(g.m, kTileRows), most_part_rows(isa)) * plan.tile_lanes * 4;
   plan.workspace_bytes = plan.scratch_at + threads * plan.scratch_bytes();
   return plan;
 }
@@ -299,7 +301,7 @@ void run_grouped(const GroupedOuter& gemm, const GroupedPlan& plan, const int32_
   const GemmKernels& kernels = gemm_kernels(plan.isa);
   const int64_t per_word = elements_per_word(plan.word), lane_tiles = ceil_div(g.n, plan.tile_lanes);
   const auto pack_b = pack_function(kernels, is_bf16(g.b.type), plan.word);
-  const int64_t most = most_tile_rows(pool, [&](int64_t rows) { return groups.used() * ceil_div(g.m, rows) * lane_tiles; });
+  const int64_t most = most_tile_rows(plan.isa, pool, [&](int64_t rows) { return groups.used() * ceil_div(g.m, rows) * lane_tiles; });
   const int64_t tall = rows_per_tile(g.m, most, kernels.rows(plan.word)), row_tiles = ceil_div(g.m, tall);
   pool.run(groups.used() * row_tiles * lane_tiles, [&](int64_t tile, int worker) {
     const int64_t group = groups.group(tile / (row_tiles * lane_tiles)), rows = groups.rows_of(group), start = groups.start(group);
