@@ -56,7 +56,7 @@ struct Layout {
     const GemmKernels& kernels = gemm_kernels(isa);
     turned = kernels.rows_of_pairs(word) || (word == Word::kF32 && kernels.packs_f32);
     pack_x = pairs || turned;
-    vocab_block = turned ? kTurnedVocabBlock : kVocabBlock;
+    vocab_block = std::min(turned ? kTurnedVocabBlock : kVocabBlock, round_up(c.vocab, kVocabTile));
     copy_w = !pairs && (c.w.type != DType::kF32 || (gradients && !turned && (c.embed % 16 != 0 || share_cache_sets(c.w.row))));
     chunk = std::max<int64_t>(1, std::min(c.chunk, c.tokens));
     x_words = ceil_div(c.embed, elements_per_word(word));
@@ -77,7 +77,7 @@ struct Layout {
     partial = take(true, vocab_tiles * 2 * token_row * 4);
     w_block = take(copy_w, vocab_block * embed_row * 4);
     e = take(gradients, c.vocab * token_row * (pairs ? 2 : 4));
-    near_rows = turned ? kNearWords * elements_per_word(word) : vocab_block;
+    near_rows = turned ? std::min(vocab_block, kNearWords * elements_per_word(word)) : vocab_block;
     e_near = take(gradients && (pairs || turned), near_rows / elements_per_word(word) * token_row * 4);
     block_words = vocab_block / elements_per_word(word);
     w_panel = take(gradients && (pairs || turned),
