@@ -13,21 +13,15 @@ using namespace mw;
 
 namespace {
 
-double now() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-}
-
 // Multiplications per second of a chain in which each waits for the one before: three cycles each on the processors known.
 double chain_rate() {
   constexpr int kLinks = 6000;  // some microseconds: short beside the time in which clocks change
-  const double start = now();
+  const double start = bench::now();
   uint64_t x = 3;
   for (int i = 0; i < kLinks; ++i) {
     asm volatile("imul %0, %0" : "+r"(x));
   }
-  return kLinks / (now() - start);
+  return kLinks / (bench::now() - start);
 }
 
 double median(std::vector<double>& values) {
@@ -76,8 +70,8 @@ int main(int argc, char** argv) {
     for (size_t round = 0; round < rates.size(); ++round) {
       std::vector<double> flops(pool.threads()), chain(pool.threads());
       pool.run(pool.threads(), [&](int64_t tile, int worker) {
-        const double start = now();
-        flops[tile] = work(worker) / (now() - start);
+        const double start = bench::now();
+        flops[tile] = work(worker) / (bench::now() - start);
         chain[tile] = chain_rate();
       });
       rates[round] = 0;

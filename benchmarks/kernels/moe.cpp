@@ -87,18 +87,13 @@ double run_layer(const Layer& l, DType type, Isa isa, ThreadPool& pool) {
   // Where it goes: the time between two ops is that of the second.
   std::map<std::string, double> spent;
   double last = 0;
-  const auto now = [] {
-    timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-  };
   executor.observer = [&](const Program&, const Op& op, const cpu::KernelRun&) {
-    const double time = now();
+    const double time = bench::now();
     spent[std::string(op.def->name)] += time - last;
     last = time;
   };
   for (int round = 0; round < 4; ++round) {
-    last = now();
+    last = bench::now();
     executor.run(0, 0, pool);
   }
   std::printf("   ");

@@ -29,20 +29,22 @@ inline std::unique_ptr<void, FreeBuffer> buffer(int64_t bytes) {
   return std::unique_ptr<void, FreeBuffer>(p);
 }
 
+// Seconds on `clock` since some fixed moment.
+inline double now(clockid_t clock = CLOCK_MONOTONIC) {
+  timespec t;
+  clock_gettime(clock, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
 // Best of some runs. With one thread it is that thread's processor time, which other programs on the machine disturb least.
 template <typename F>
 double best_seconds(const ThreadPool& pool, int repeats, F&& f) {
   const clockid_t clock = pool.threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
-  const auto now = [&] {
-    timespec t;
-    clock_gettime(clock, &t);
-    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
-  };
   double best = 1e30;
   for (int i = 0; i < repeats; ++i) {
-    const double start = now();
+    const double start = now(clock);
     f();
-    best = std::min(best, now() - start);
+    best = std::min(best, now(clock) - start);
   }
   return best;
 }

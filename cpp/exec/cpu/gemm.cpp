@@ -140,12 +140,12 @@ void run_tile(const Packing& packing, int64_t batch, TileRange range) {
     if (g.alpha == 1.0f) {
       return multiply_into(multiply, packing.kernels.store_f32, packing.panels, a, b, range, c, g.c.row, g.accumulate);
     }
-    return multiply_with_epilogue(
-        multiply, packing.panels, a, b, range, [&](const float* tile, int64_t row, int rows, int64_t lane, int lanes) {
-          for (int r = 0; r < rows; ++r) {
-            packing.kernels.store_f32(c + (row + r) * g.c.row + lane, tile + r * kPanelLanes, lanes, g.alpha, g.accumulate);
-          }
-        });
+    return multiply_with_epilogue(multiply, packing.panels, a, b, range, [&](const float* tile, int64_t row, int rows, int64_t panel) {
+      float* const out = c + row * g.c.row + packing.panels.start(panel);
+      for (int r = 0; r < rows; ++r) {
+        packing.kernels.store_f32(out + r * g.c.row, tile + r * kPanelLanes, packing.panels.lanes(panel), g.alpha, g.accumulate);
+      }
+    });
   }
   uint16_t* c = static_cast<uint16_t*>(g.c.data) + batch * g.c.batch;
   multiply_into_bf16(multiply, packing.kernels.store_bf16, packing.panels, a, b, range, c, g.c.row, g.alpha, g.accumulate);

@@ -121,7 +121,7 @@ void for_each_micro(const Multiply& multiply, const Panels& panels, const RowOpe
   }
 }
 
-// For each multiply.rows x 1 panel of the range, calls epilogue(tile, row, rows, lane, lanes) with the product in tile[rows][48], which
+// For each multiply.rows x 1 panel of the range, calls epilogue(tile, row, rows, panel) with the product in tile[rows][48], which
 // lies in the first-level cache. The whole contraction is one pass: for long ones give few panels.
 template <typename Epilogue>
 void multiply_with_epilogue(const Multiply& multiply, const Panels& panels, const RowOperand& a, const LaneOperand& b, TileRange range,
@@ -130,7 +130,7 @@ void multiply_with_epilogue(const Multiply& multiply, const Panels& panels, cons
   for_each_micro(multiply, panels, a, b, range, 0, b.words, [&](MicroArgs g, int64_t row, int64_t panel) {
     g.c = tile;
     multiply(g);
-    epilogue(static_cast<const float*>(tile), row, g.rows, panels.start(panel), panels.lanes(panel));
+    epilogue(static_cast<const float*>(tile), row, g.rows, panel);
   });
 }
 

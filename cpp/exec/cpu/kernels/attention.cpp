@@ -242,11 +242,14 @@ void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa,
       return at(base, row * dim * geometry.element);
     };
     constexpr int64_t kAhead = 8;  // rows lie on pages of their own, where no hardware prefetcher follows
+    const auto fetch = [&](const void* row, int64_t dim) {
+      for (int64_t byte = 0; byte < dim * geometry.element; byte += 64) __builtin_prefetch(at(row, byte), 1);
+    };
     for (; j < end; ++j) {
-      for (int64_t byte = 0; j + kAhead < end && byte < a.head_dim * geometry.element; byte += 64)
-        __builtin_prefetch(at(row_of(b.dk, j + kAhead, a.head_dim), byte), 1);
-      for (int64_t byte = 0; j + kAhead < end && byte < a.value_dim * geometry.element; byte += 64)
-        __builtin_prefetch(at(row_of(b.dv, j + kAhead, a.value_dim), byte), 1);
+      if (j + kAhead < end) {
+        fetch(row_of(b.dk, j + kAhead, a.head_dim), a.head_dim);
+        fetch(row_of(b.dv, j + kAhead, a.value_dim), a.value_dim);
+      }
       sum_rows(row_of(b.dk, j, a.head_dim), dk + j * d16, a.head_dim, static_cast<int>(pieces), sums);
       sum_rows(row_of(b.dv, j, a.value_dim), dk + a.kv_seq * d16 + j * dv16, a.value_dim, static_cast<int>(pieces), sums);
     }

@@ -230,6 +230,7 @@ class Run {
   // What dX reads of e: all rows of a block, or with turned dX the near ones, in panels.
   struct NearRows {
     int64_t begin, end;
+    int64_t words(Word word) const { return ceil_div(end - begin, elements_per_word(word)); }
   };
 
   // e of rows [range.row, range.row_end) of the vocabulary, one tile of it, for some panels of tokens.
@@ -242,12 +243,10 @@ class Run {
     std::fill_n(largest + lane, lanes, -std::numeric_limits<float>::infinity());
     const LaneOperand x{.data = base_ + layout_.x_panel, .words = layout_.x_words};
     range.row_end -= begin, range.row = 0;
-    alignas(64) float tile[kMostTileRows * kPanelLanes];
-    for_each_micro(multiply_, panels, logits_operand(block, begin), x, range, 0, x.words, [&](MicroArgs g, int64_t row, int64_t panel) {
-      g.c = tile;
-      multiply_(g);
-      exp_epilogue(tile, near, begin + row, g.rows, panels.start(panel), g.lanes, sum, largest);
-    });
+    multiply_with_epilogue(multiply_, panels, logits_operand(block, begin), x, range,
+                           [&](const float* logits, int64_t row, int rows, int64_t panel) {
+                             exp_epilogue(logits, near, begin + row, rows, panels.start(panel), panels.width(panel), sum, largest);
+                           });
   }
 
   void exp_epilogue(const float* logits, NearRows near, int64_t v, int rows, int64_t lane, int lanes, float* sum, float* largest) const {
@@ -265,9 +264,8 @@ class Run {
               .near_row = layout_.turned ? lanes : layout_.token_row,
               .softcap = c_.softcap};
     if (pass_ != CrossEntropyPass::kForward) {
-      const int64_t per_word = elements_per_word(layout_.word), word = (v - near.begin) / per_word;
-      const int64_t words = ceil_div(near.end - near.begin, per_word);
-      const int64_t at = layout_.turned ? lane * words + word * lanes : word * layout_.token_row + lane;
+      const int64_t word = (v - near.begin) / elements_per_word(layout_.word);
+      const int64_t at = layout_.turned ? lane * near.words(layout_.word) + word * lanes : word * layout_.token_row + lane;
       if (pairs_) {
         t.e_bf16 = reinterpret_cast<uint16_t*>(base_ + layout_.e) + v * layout_.token_row + lane;
         t.e_pairs = reinterpret_cast<uint32_t*>(base_ + layout_.e_near) + at;
@@ -320,10 +318,9 @@ class Run {
 
   // dx_sum[:, token] (+)= sum over the near rows of w[v, :] * e[v, token], for some panels of tokens.
   void add_to_dx(const Panels& panels, int64_t block, NearRows near, int64_t panel, int64_t panel_end) const {
-    const int64_t per_word = elements_per_word(layout_.word);
     RowOperand w = packed_rows(gemm_, layout_.word, base_ + layout_.w_panel, layout_.block_words);
-    w.data = w.at(0, (near.begin - block) / per_word);
-    const LaneOperand e{.data = base_ + layout_.e_near, .words = ceil_div(near.end - near.begin, per_word)};
+    w.data = w.at(0, (near.begin - block) / elements_per_word(layout_.word));
+    const LaneOperand e{.data = base_ + layout_.e_near, .words = near.words(layout_.word)};
     multiply_into(multiply_, gemm_.store_f32, panels, w, e, {0, c_.embed, panel, panel_end}, floats(layout_.dx_sum), layout_.token_row,
                   near.begin > 0);
   }
