@@ -59,7 +59,7 @@ struct Packing {
   int64_t a_copies, b_copies, a_groups, word_groups;
 
   Packing(const Gemm& gemm, const GemmPlan& p, void* workspace)
-      : g(gemm), plan(p), kernels(gemm_kernels(p.isa)), panels(gemm.n), words(words_of(gemm, p.word)) {
+      : g(gemm), plan(p), kernels(gemm_kernels(p.isa)), panels(gemm.n, kernels), words(words_of(gemm, p.word)) {
     a = static_cast<char*>(workspace);
     b = a + plan.a_bytes;
     a_copies = plan.pack_a ? copies(g, g.a.batch) : 0;
@@ -153,18 +153,20 @@ void run_tile(const Packing& packing, int64_t batch, TileRange range) {
 
 // About 24 tiles or more where they stay above some 10 MFLOP, so that any number of threads finds work, of at most some 40 MFLOP.
 void choose_tiles(const Gemm& g, GemmPlan& plan) {
-  const Panels panels(g.n);
+  const GemmKernels& kernels = gemm_kernels(plan.isa);
+  const Panels panels(g.n, kernels);
+  const int64_t lanes = 3 * kernels.panel_step, most = 8 * kPanelLanes / lanes;  // of a panel; panels
   const double flops = 2.0 * g.m * g.n * g.k;
   const double wanted = std::clamp(flops / 24, 8e6, 40e6);
-  const int64_t per_panel_column = 2 * kPanelLanes * g.k;
-  const int64_t block = gemm_kernels(plan.isa).block_words(plan.word);
-  int64_t columns = std::clamp<int64_t>(4 * kBlockWords / std::max<int64_t>(1, std::min<int64_t>(words_of(g, plan.word), block)), 1, 8);
+  const int64_t per_panel_column = 2 * lanes * g.k;
+  const int64_t words = std::max<int64_t>(1, std::min(words_of(g, plan.word), kernels.block_words(plan.word)));
+  int64_t columns = std::clamp<int64_t>(most / 2 * kBlockWords / words, 1, most);
   columns = std::min(columns, panels.count());
   columns = ceil_div(panels.count(), ceil_div(panels.count(), columns));
   int64_t rows = static_cast<int64_t>(wanted / (static_cast<double>(per_panel_column) * columns));
   rows = std::clamp<int64_t>(rows, 64, 512);
   const int64_t row_tiles = ceil_div(g.m, rows);
-  plan.tile_rows = round_up(ceil_div(g.m, row_tiles), gemm_kernels(plan.isa).rows(plan.word));
+  plan.tile_rows = round_up(ceil_div(g.m, row_tiles), kernels.rows(plan.word));
   plan.tile_panels = columns;
 }
 
@@ -184,18 +186,19 @@ GemmPlan plan_gemm(const Gemm& gemm, Isa isa) {
   }
   if (gemm.m == 0 || gemm.n == 0 || gemm.k == 0 || gemm.batch == 0) return plan;
   const Gemm g = plan.swapped ? swap_operands(gemm) : gemm;
+  const GemmKernels& kernels = gemm_kernels(isa);
   const bool a_bf16 = g.a.type == DType::kBF16, b_bf16 = g.b.type == DType::kBF16;
-  plan.word = a_bf16 && b_bf16 && gemm_kernels(isa).has_bf16_pairs ? Word::kBf16Pair : Word::kF32;
+  plan.word = a_bf16 && b_bf16 && kernels.has_bf16_pairs ? Word::kBf16Pair : Word::kF32;
   // On Zen 5 in place wherever the words and lanes are there: measured equal or better than packing in all three forms of f32 (with huge
   // pages). But not where B's rows share cache sets and A is read along its rows: 83 % of the peak in place, 93 % packed. On Intel's
   // processors packed where it is read more than a few times: dW at 78 % of the peak instead of 57 %, dX at 85 % instead of 80 %.
-  const bool packs = gemm_kernels(isa).packs_f32, packs_a = packs && g.n > kPanelLanes, packs_b = packs && g.m > 3 * kTileRows;
+  const bool packs = kernels.packs_f32, packs_a = packs && g.n > kPanelLanes, packs_b = packs && g.m > 3 * kTileRows;
   plan.pack_a = plan.word == Word::kF32 ? a_bf16 || (g.a.col != 1 && (packs_a || g.a.row != 1)) : g.a.col != 1;
-  plan.pack_b =
-      plan.word != Word::kF32 || b_bf16 || packs_b || g.b.col != 1 || g.n % 16 != 0 || (share_cache_sets(g.b.row) && g.a.col == 1);
+  plan.pack_b = plan.word != Word::kF32 || b_bf16 || packs_b || g.b.col != 1 || g.n % kernels.panel_step != 0 ||
+                (share_cache_sets(g.b.row) && g.a.col == 1);
   const int64_t words = words_of(g, plan.word);
-  plan.a_bytes = plan.pack_a ? round_up(copies(g, g.a.batch) * packed_rows_bytes(gemm_kernels(isa), plan.word, g.m, words), 64) : 0;
-  plan.b_bytes = plan.pack_b ? copies(g, g.b.batch) * Panels(g.n).padded() * words * 4 : 0;
+  plan.a_bytes = plan.pack_a ? round_up(copies(g, g.a.batch) * packed_rows_bytes(kernels, plan.word, g.m, words), 64) : 0;
+  plan.b_bytes = plan.pack_b ? copies(g, g.b.batch) * Panels(g.n, kernels).padded() * words * 4 : 0;
   plan.workspace_bytes = plan.a_bytes + plan.b_bytes;
   choose_tiles(g, plan);
   return plan;

@@ -1,8 +1,8 @@
 // The innermost GEMM kernels of one instruction set. Everything above them (tiles, blocking, threads) is plain C++ in gemm.cpp.
 //
 // They work on 32-bit *words*: 1 float, or 2 bf16 that follow each other in the contraction. The row operand is broadcast, word by
-// word, from wherever it lies (any byte strides); the lane operand is a *panel* [words][width] with width 16, 32 or 48, or a
-// row-major matrix whose rows are the contraction. Each element of C is one chain of multiply-adds in the order of k, whatever the
+// word, from wherever it lies (any byte strides); the lane operand is a *panel* [words][width] with width 16, 32 or 48 (AVX2: 8, 16 or 24),
+// or a row-major matrix whose rows are the contraction. Each element of C is one chain of multiply-adds in the order of k, whatever the
 // number of rows or lanes: so the bits of a row depend on that row and the lane operand alone. A matrix unit (AMX) adds the products of 16
 // words before they enter the chain.
 #pragma once
@@ -15,12 +15,12 @@ namespace mw {
 enum class Word { kF32, kBf16Pair };
 inline constexpr int kTileRows = 8;
 inline constexpr int kMostTileRows = 32;
-inline constexpr int kPanelLanes = 48;
+inline constexpr int kPanelLanes = 48;       // at most
 inline constexpr int64_t kBlockWords = 512;  // of the contraction: a panel of them takes 96 KiB of the second-level cache
 
 struct MicroArgs {
   int rows;   // 1..8, of bf16 pairs 1..GemmKernels::pair_rows
-  int lanes;  // 16, 32, 48
+  int lanes;  // of a panel
   int64_t words;
   const void* a;
   int64_t a_row;   // bytes from row to row of A
@@ -54,6 +54,7 @@ struct GemmKernels {
   void (*multiply_bf16)(const MicroArgs&);  // null where has_bf16_pairs is false
   bool packs_f32 = false;                   // f32 operands are faster packed than in place (Intel; not Zen 5)
   int64_t f32_block_words = kBlockWords;
+  int panel_step = kPanelLanes / 3;           // panels have 3, 2 or 1 times as many lanes
   int pair_rows = kTileRows;                  // rows of one call of multiply_bf16, at most kMostTileRows
   void (*pack_f32)(const PackArgs&);          // f32 -> f32 words
   void (*pack_bf16)(const PackArgs&);         // bf16 -> pairs

@@ -52,8 +52,23 @@ struct Rows {
   int64_t next = 0;   // bytes to the strip that is read next
 };
 
+#ifndef __AVX512F__
+#include "exec/cpu/gemm_micro_avx2.inl"
+#endif
+
 template <typename Words, int R, int V>
 inline void multiply_tile(int64_t words, bool half_word, Rows a, const char* b, int64_t b_step, Result c) {
+#ifndef __AVX512F__
+  if constexpr (R == 4 && V >= 2) {
+    if (c.bf16 == nullptr) return multiply_four_rows<V>(words, a.data, a.row, a.step, b, b_step, c.f32, c.row * 4, c.add);
+    alignas(32) float sums[R * V * kLanes];
+    multiply_four_rows<V>(words, a.data, a.row, a.step, b, b_step, sums, V * kLanes * 4, false);
+    for (int r = 0; r < R; ++r) {
+      for (int v = 0; v < V; ++v) store(c.bf16 + r * c.row + v * kLanes, load(sums + (r * V + v) * kLanes));
+    }
+    return;
+  }
+#endif
   Vec acc[R][V];
   if constexpr (Words::kFetches) {
     for (int r = 0; r < R && !c.add && c.f32 != nullptr; ++r) {

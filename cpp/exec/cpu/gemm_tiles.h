@@ -16,29 +16,30 @@ inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 inline bool share_cache_sets(int64_t row_floats) { return row_floats % 1024 == 0; }
 inline int64_t elements_per_word(Word word) { return word == Word::kF32 ? 1 : 2; }
 
-// n lanes as panels of 48, ended by what pads least: one of 32, two of 32, or (n <= 16) one of 16.
+// n lanes as panels of three steps (of 16 or 8 lanes), ended by what pads least: one of two steps, two of them, or (n within a step) one
+// step.
 class Panels {
  public:
-  explicit Panels(int64_t n) : n_(n) {
-    const int64_t sixteens = ceil_div(n, 16), rest = sixteens % 3;
+  Panels(int64_t n, const GemmKernels& kernels) : n_(n), step_(kernels.panel_step), tail_(2 * step_) {
+    const int64_t steps = ceil_div(n, step_), rest = steps % 3;
     if (rest == 0) {
-      wide_ = count_ = sixteens / 3;
-    } else if (sixteens == 1) {
-      wide_ = 0, count_ = 1, tail_ = 16;
+      wide_ = count_ = steps / 3;
+    } else if (steps == 1) {
+      wide_ = 0, count_ = 1, tail_ = step_;
     } else {
-      wide_ = sixteens / 3 - (rest == 1 ? 1 : 0);
+      wide_ = steps / 3 - (rest == 1 ? 1 : 0);
       count_ = wide_ + (rest == 1 ? 2 : 1);
     }
   }
   int64_t count() const { return count_; }
-  int64_t start(int64_t i) const { return i <= wide_ ? i * kPanelLanes : wide_ * kPanelLanes + (i - wide_) * tail_; }
-  int width(int64_t i) const { return i < wide_ ? kPanelLanes : tail_; }
+  int64_t start(int64_t i) const { return i <= wide_ ? i * 3 * step_ : wide_ * 3 * step_ + (i - wide_) * tail_; }
+  int width(int64_t i) const { return i < wide_ ? 3 * step_ : tail_; }
   int lanes(int64_t i) const { return static_cast<int>(std::min<int64_t>(width(i), n_ - start(i))); }  // without padding
   int64_t padded() const { return start(count_); }
 
  private:
   int64_t n_, wide_ = 0, count_ = 0;
-  int tail_ = 32;
+  int step_, tail_;
 };
 
 // The contraction is taken in nearly equal blocks of about `wanted` words, of whole steps of a matrix unit (16 words).

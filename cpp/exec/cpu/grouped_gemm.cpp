@@ -104,7 +104,7 @@ class PartResult {
         type_(type),
         c_row_(c_row),
         accumulate_(accumulate),
-        panels_(part.lanes),
+        panels_(part.lanes, kernels),
         sums_(sums) {}
 
   const Panels& panels() const { return panels_; }
@@ -207,7 +207,8 @@ GroupedPlan plan_grouped(const GroupedGemm& g, Isa isa, int threads) {
   plan.isa = isa;
   plan.word = word_of(g.x.type, g.w.type, isa);
   plan.widen_rows = plan.word == Word::kF32 && is_bf16(g.x.type);
-  plan.pack_b = plan.word != Word::kF32 || is_bf16(g.w.type) || gemm_kernels(isa).packs_f32 || g.w.col != 1 || g.n % 16 != 0;
+  plan.pack_b = plan.word != Word::kF32 || is_bf16(g.w.type) || gemm_kernels(isa).packs_f32 || g.w.col != 1 ||
+                g.n % gemm_kernels(isa).panel_step != 0;
   const int64_t words = ceil_div(g.k, elements_per_word(plan.word));
   plan.tile_lanes = lanes_per_tile(g.n);
   plan.rows_at = RowGroups::bytes(g.groups);

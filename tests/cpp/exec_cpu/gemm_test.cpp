@@ -194,15 +194,16 @@ TEST(gemm, what_no_kernel_takes_is_an_error) {
 }
 
 TEST(gemm, panels_cover_the_lanes_once) {
+  const GemmKernels& kernels = gemm_kernels(chosen_isa());
   for (int64_t n = 1; n < 700; ++n) {
-    const Panels panels(n);
+    const Panels panels(n, kernels);
     int64_t next = 0;
     for (int64_t i = 0; i < panels.count(); ++i) {
       EXPECT_EQ(panels.start(i), next);
       EXPECT(panels.lanes(i) > 0);
       next += panels.width(i);
     }
-    EXPECT_EQ(next, round_up(n, 16));
+    EXPECT_EQ(next, round_up(n, kernels.panel_step));
     EXPECT_EQ(panels.padded(), next);
   }
 }

@@ -60,7 +60,7 @@ struct Layout {
     copy_w = !pairs && (c.w.type != DType::kF32 || (gradients && !turned && (c.embed % 16 != 0 || share_cache_sets(c.w.row))));
     chunk = std::max<int64_t>(1, std::min(c.chunk, c.tokens));
     x_words = ceil_div(c.embed, elements_per_word(word));
-    token_row = padded_row(Panels(chunk).padded());
+    token_row = padded_row(Panels(chunk, kernels).padded());
     embed_row = padded_row(c.embed);
     vocab_tiles = ceil_div(c.vocab, kVocabTile);
     int64_t next = 0;
@@ -69,7 +69,7 @@ struct Layout {
       if (wanted) next += round_up(size, 64);
       return at;
     };
-    x_panel = take(true, Panels(chunk).padded() * x_words * 4);
+    x_panel = take(true, Panels(chunk, kernels).padded() * x_words * 4);
     reference = take(true, token_row * 4);
     target = take(true, token_row * 4);
     slope = take(c.softcap > 0, token_row * 4);
@@ -80,11 +80,11 @@ struct Layout {
     near_rows = turned ? std::min(vocab_block, kNearWords * elements_per_word(word)) : vocab_block;
     e_near = take(gradients && (pairs || turned), near_rows / elements_per_word(word) * token_row * 4);
     block_words = vocab_block / elements_per_word(word);
-    w_panel = take(gradients && (pairs || turned),
-                   turned ? packed_rows_bytes(kernels, word, c.embed, block_words) : vocab_block / 2 * Panels(c.embed).padded() * 4);
+    w_panel = take(gradients && (pairs || turned), turned ? packed_rows_bytes(kernels, word, c.embed, block_words)
+                                                          : vocab_block / 2 * Panels(c.embed, kernels).padded() * 4);
     dx_sum = take(gradients, turned ? c.embed * token_row * 4 : chunk * embed_row * 4);
     x_scaled = take(gradients, chunk * embed_row * 4);
-    x_scaled_panel = take(gradients && pack_x, ceil_div(chunk, elements_per_word(word)) * Panels(c.embed).padded() * 4);
+    x_scaled_panel = take(gradients && pack_x, ceil_div(chunk, elements_per_word(word)) * Panels(c.embed, kernels).padded() * 4);
     bytes = next;
   }
 };
@@ -101,7 +101,7 @@ class Run {
         layout_(c, pass, isa),
         base_(static_cast<char*>(workspace)),
         pool_(pool),
-        embed_panels_(c.embed),
+        embed_panels_(c.embed, gemm_),
         multiply_(gemm_, layout_.word),
         pairs_(layout_.word == Word::kBf16Pair) {}
 
@@ -153,7 +153,7 @@ class Run {
   void begin_chunk(int64_t first) {
     first_ = first;
     tokens_ = std::min(layout_.chunk, c_.tokens - first);
-    const Panels panels(tokens_);
+    const Panels panels(tokens_, gemm_);
     pool_.run(panels.count(), [&](int64_t i, int) {
       pack_function(gemm_, c_.x.type == DType::kBF16,
                     layout_.word)({.panel = base_ + layout_.x_panel + panels.start(i) * layout_.x_words * 4,
@@ -191,7 +191,7 @@ class Run {
   // e for the rows [block, block + 2048) of the vocabulary, and their partial sums and maxima.
   void exponentials(int64_t block) {
     const int64_t rows = block_rows(block);
-    const Panels panels(tokens_);
+    const Panels panels(tokens_, gemm_);
     pool_.run(ceil_div(rows, kVocabTile), [&](int64_t tile, int) {
       const int64_t begin = block + tile * kVocabTile, end = std::min(c_.vocab, begin + kVocabTile);
       prepare_w(block, begin, end);
@@ -208,7 +208,7 @@ class Run {
       const int64_t begin = block + tile * kVocabTile;
       prepare_w(block, begin, std::min(c_.vocab, begin + kVocabTile));
     });
-    const Panels panels(tokens_);
+    const Panels panels(tokens_, gemm_);
     const int64_t groups = token_groups(panels);
     pool_.run(groups, [&](int64_t group, int) {
       const int64_t panel = group * panels.count() / groups, panel_end = (group + 1) * panels.count() / groups;

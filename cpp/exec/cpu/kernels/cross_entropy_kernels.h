@@ -6,10 +6,11 @@
 
 namespace mw {
 
-// A tile of transposed logits, [rows = vocabulary][48 lanes = tokens]: e = exp(logit - reference[lane]), sums and maxima down the rows.
+// A tile of transposed logits, [rows = vocabulary][lanes = tokens], 48 numbers from row to row: e = exp(logit - reference[lane]), sums and
+// maxima down the rows.
 struct ExpTile {
   const float* logits;
-  int rows, lanes;  // lanes: 16, 32 or 48; arrays per token are padded to that
+  int rows, lanes;  // lanes: of a panel; arrays per token are padded to that
   const float* reference;
   float* sum;         // += e
   float* largest;     // max= logit - reference
