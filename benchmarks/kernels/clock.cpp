@@ -35,7 +35,8 @@ int main(int argc, char** argv) {
   ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : 0);
   const GemmKernels& kernels = gemm_kernels(chosen_isa());
   constexpr int64_t kMostWords = 512;
-  const int64_t operand = (kTileRows + kPanelLanes) * kMostWords;
+  const int lanes = 3 * kernels.panel_step;
+  const int64_t operand = (kTileRows + lanes) * kMostWords;
   const auto operands = bench::buffer(pool.threads() * operand * 4);
   bench::fill_random(operands.get(), pool.threads() * operand, false, 1);
   // 8 rows by one panel of `words`, again and again; 128 words stay in the first-level cache, 512 in the second-level one.
@@ -45,19 +46,19 @@ int main(int argc, char** argv) {
     constexpr int64_t kWords = 2'000'000;
     for (int64_t i = 0; i < kWords / words; ++i) {
       kernels.multiply_f32({.rows = kTileRows,
-                            .lanes = kPanelLanes,
+                            .lanes = lanes,
                             .words = words,
                             .a = a,
                             .a_row = 4,
                             .a_step = 4 * kTileRows,
                             .half_word = false,
                             .b = a + kTileRows * words,
-                            .b_step = 4 * kPanelLanes,
+                            .b_step = 4 * lanes,
                             .c = sums,
                             .c_row = kPanelLanes,
                             .add = false});
     }
-    return 2.0 * kTileRows * kPanelLanes * static_cast<double>(kWords / words * words);
+    return 2.0 * kTileRows * lanes * static_cast<double>(kWords / words * words);
   };
   const std::pair<const char*, std::function<double(int)>> works[] = {
       {"multiply-adds in registers", [&](int) { return kernels.fma_peak(60000); }},

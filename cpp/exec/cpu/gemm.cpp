@@ -160,7 +160,7 @@ void choose_tiles(const Gemm& g, GemmPlan& plan) {
   const double wanted = std::clamp(flops / 24, 8e6, 40e6);
   const int64_t per_panel_column = 2 * lanes * g.k;
   const int64_t words = std::max<int64_t>(1, std::min(words_of(g, plan.word), kernels.block_words(plan.word)));
-  int64_t columns = std::clamp<int64_t>(most / 2 * kBlockWords / words, 1, most);
+  int64_t columns = std::clamp<int64_t>(kernels.near_words / (lanes * words), 1, most);
   columns = std::min(columns, panels.count());
   columns = ceil_div(panels.count(), ceil_div(panels.count(), columns));
   int64_t rows = static_cast<int64_t>(wanted / (static_cast<double>(per_panel_column) * columns));

@@ -23,6 +23,7 @@ const GemmKernels kGemmKernels = {
     .multiply_f32 = multiply<F32Words>,
     .multiply_bf16 = nullptr,
     .packs_f32 = true,
+    .near_words = 2 * kPanelLanes * kBlockWords,  // 512 KiB of second-level cache on Zen 3
     .panel_step = kLanes,
     .pack_f32 = pack<F32ToF32>,
     .pack_bf16 = pack<Bf16ToPairs>,

@@ -54,12 +54,13 @@ struct GemmKernels {
   void (*multiply_bf16)(const MicroArgs&);  // null where has_bf16_pairs is false
   bool packs_f32 = false;                   // f32 operands are faster packed than in place (Intel; not Zen 5)
   int64_t f32_block_words = kBlockWords;
-  int panel_step = kPanelLanes / 3;           // panels have 3, 2 or 1 times as many lanes
-  int pair_rows = kTileRows;                  // rows of one call of multiply_bf16, at most kMostTileRows
-  void (*pack_f32)(const PackArgs&);          // f32 -> f32 words
-  void (*pack_bf16)(const PackArgs&);         // bf16 -> pairs
-  void (*pack_bf16_as_f32)(const PackArgs&);  // bf16 -> f32 words
-  void (*pack_f32_as_bf16)(const PackArgs&);  // f32 -> pairs, rounded
+  int64_t near_words = 4 * kPanelLanes * kBlockWords;  // of panels that stay in the second-level cache
+  int panel_step = kPanelLanes / 3;                    // panels have 3, 2 or 1 times as many lanes
+  int pair_rows = kTileRows;                           // rows of one call of multiply_bf16, at most kMostTileRows
+  void (*pack_f32)(const PackArgs&);                   // f32 -> f32 words
+  void (*pack_bf16)(const PackArgs&);                  // bf16 -> pairs
+  void (*pack_bf16_as_f32)(const PackArgs&);           // bf16 -> f32 words
+  void (*pack_f32_as_bf16)(const PackArgs&);           // f32 -> pairs, rounded
   // Not null: multiply_bf16 wants the words of a row side by side (a_step 4), and this packs rows so, strip_stride bytes apart.
   void (*pack_rows_bf16)(const PackArgs&) = nullptr;
   // y = (accumulate ? y : 0) + alpha * x, n numbers
