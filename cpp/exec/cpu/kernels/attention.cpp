@@ -59,7 +59,9 @@ void clear_lane(QueryBlock& q, int n) {
 float sink_of(const void* sinks, DType type, int64_t head) { return static_cast<float>(load_element(type, sinks, head)); }
 
 // Queries of a block. On Intel's processors three vectors of them feed the products better than two, but more of the diagonal is masked.
+// With AVX2 one panel of them: more see no fewer keys, and the panel is read by steps that the products know.
 int query_lanes(const Attention& a, Isa isa) {
+  if (isa == Isa::kAvx2) return kMostQueryLanes / 2;
   const int64_t keys_seen = a.window > 0 ? std::min(a.window, a.kv_seq) : a.kv_seq;
   return a.type == DType::kF32 && gemm_kernels(isa).packs_f32 && keys_seen >= 1024 ? kMostQueryLanes : kQueryLanes;
 }
@@ -140,6 +142,77 @@ struct PairCopy {
   }
 };
 
+// With AVX2 the products read keys and values as floats side by side: they are rows of few heads far apart, which share cache sets, or
+// bf16.
+bool copies_floats(Isa isa) { return isa == Isa::kAvx2; }
+
+// Those of one tensor, keys or values: where the copy of a head has its rows, and its columns.
+class FloatCopies {
+ public:
+  FloatCopies(int64_t kv_seq, int64_t dim, bool rows, bool columns)
+      : kv_seq_(kv_seq), dim_(dim), row_(round_up(dim, 8) + 8), column_(round_up(kv_seq, 8) + 8) {
+    rows_ = rows ? round_up(kv_seq * row_, 16) : 0;
+    columns_ = columns ? round_up(dim * column_, 16) : 0;
+  }
+  int64_t floats() const { return rows_ + columns_; }  // of one head
+  FloatCopy at(float* copy) const {
+    return {.rows = rows_ == 0 ? nullptr : copy, .row = row_, .columns = columns_ == 0 ? nullptr : copy + rows_, .column = column_};
+  }
+  void fill(float* copy, const void* data, DType type, int64_t token, const GemmKernels& gemm) const {
+    const PackFunction pack = pack_function(gemm, type == DType::kBF16, Word::kF32);
+    if (rows_ != 0) {
+      pack({.panel = copy,
+            .width = static_cast<int>(row_),
+            .lanes = dim_,
+            .depth = kv_seq_,
+            .source = data,
+            .depth_stride = token,
+            .lane_stride = 1});
+    }
+    if (columns_ != 0) {
+      pack({.panel = copy + rows_,
+            .width = static_cast<int>(column_),
+            .lanes = kv_seq_,
+            .depth = dim_,
+            .source = data,
+            .depth_stride = 1,
+            .lane_stride = token});
+    }
+  }
+
+ private:
+  int64_t kv_seq_, dim_, row_, column_;  // floats from row to row of [kv_seq][row], of [dim][column]
+  int64_t rows_, columns_;
+};
+
+// Keys and values of all heads as a pass over attention reads them.
+struct HeadCopies {
+  FloatCopies k, v;
+  bool any;
+
+  static HeadCopies of_forward(const Attention& a, Isa isa) {
+    return {{a.kv_seq, a.head_dim, true, false}, {a.kv_seq, a.value_dim, false, true}, copies_floats(isa)};
+  }
+  static HeadCopies of_backward(const Attention& a, Isa isa) {
+    return {{a.kv_seq, a.head_dim, true, true}, {a.kv_seq, a.value_dim, true, false}, copies_floats(isa)};
+  }
+  int64_t floats() const { return k.floats() + v.floats(); }  // of one head
+  int64_t bytes(const Attention& a) const { return any ? a.batch * a.kv_heads * floats() * 4 : 0; }
+  void fill(const Geometry& geometry, float* copies, Isa isa, ThreadPool& pool) const {
+    const Attention& a = geometry.a;
+    pool.run(any ? geometry.heads : 0, [&](int64_t n, int) {
+      const KeyValueHead head = geometry.head(n / a.kv_heads, n % a.kv_heads);
+      k.fill(copies + n * floats(), head.k, a.type, head.k_token, gemm_kernels(isa));
+      v.fill(copies + n * floats() + k.floats(), head.v, a.type, head.v_token, gemm_kernels(isa));
+    });
+  }
+  void use(KeyValueHead& head, float* copies, int64_t n) const {
+    if (!any) return;
+    head.k_copy = k.at(copies + n * floats());
+    head.v_copy = v.at(copies + n * floats() + k.floats());
+  }
+};
+
 bool uses_pairs(const Attention& a, Isa isa) { return a.type == DType::kBF16 && attention_kernels(isa).has_bf16_pairs; }
 
 int64_t backward_pieces(const Attention& a, Isa isa) {
@@ -172,7 +245,7 @@ int64_t attention_backward_scratch_bytes(int64_t head_dim, int64_t value_dim) {
 int64_t attention_forward_workspace_bytes(const Attention& a, Isa isa, int threads) {
   check(a);
   const int64_t pairs = uses_pairs(a, isa) ? a.batch * a.kv_heads * PairCopy(a.kv_seq, a.value_dim, isa).bytes_per_head : 0;
-  return pairs + threads * round_up(attention_forward_scratch_bytes(a.head_dim, a.value_dim), 64);
+  return pairs + HeadCopies::of_forward(a, isa).bytes(a) + threads * round_up(attention_forward_scratch_bytes(a.head_dim, a.value_dim), 64);
 }
 
 void attention_forward(const Attention& a, void* out, float* lse, Isa isa, void* workspace, ThreadPool& pool) {
@@ -182,8 +255,11 @@ void attention_forward(const Attention& a, void* out, float* lse, Isa isa, void*
   const PairCopy copy(a.kv_seq, a.value_dim, isa);
   const bool pairs = uses_pairs(a, isa);
   char* const copies = static_cast<char*>(workspace);
-  char* const scratch = copies + (pairs ? geometry.heads * copy.bytes_per_head : 0);
+  const HeadCopies float_copies = HeadCopies::of_forward(a, isa);
+  float* const floats = reinterpret_cast<float*>(copies + (pairs ? geometry.heads * copy.bytes_per_head : 0));
+  char* const scratch = reinterpret_cast<char*>(floats) + float_copies.bytes(a);
   const int64_t scratch_bytes = round_up(attention_forward_scratch_bytes(a.head_dim, a.value_dim), 64);
+  float_copies.fill(geometry, floats, isa, pool);
   if (pairs && a.seq > 0) {
     pool.run(geometry.heads, [&](int64_t n, int) {
       const KeyValueHead head = geometry.head(n / a.kv_heads, n % a.kv_heads);
@@ -196,6 +272,7 @@ void attention_forward(const Attention& a, void* out, float* lse, Isa isa, void*
     const int64_t n = tile / blocks_of_head, g = tile % a.q_per_kv;
     const int64_t block = geometry.query_blocks - 1 - tile % blocks_of_head / a.q_per_kv;
     KeyValueHead head = geometry.head(n / a.kv_heads, n % a.kv_heads);
+    float_copies.use(head, floats, n);
     if (pairs) head.v_pairs = copies + n * copy.bytes_per_head, head.v_pairs_row = copy.row;
     QueryBlock q;
     geometry.fill(q, n / a.kv_heads, n % a.kv_heads, g, block, [&](int lane, int64_t row) {
@@ -210,8 +287,8 @@ int64_t attention_backward_workspace_bytes(const Attention& a, Isa isa, int thre
   check(a);
   const int64_t heads = a.batch * a.kv_heads;
   const int64_t pairs = uses_pairs(a, isa) ? heads * PairCopy(a.kv_seq, a.head_dim, isa).bytes_per_head : 0;
-  return pairs + round_up(gradient_sums(a, isa, threads) * a.kv_seq * gradient_row(a) * 4, 64) + sink_sums_bytes(a, isa) +
-         threads * round_up(attention_backward_scratch_bytes(a.head_dim, a.value_dim), 64);
+  return pairs + HeadCopies::of_backward(a, isa).bytes(a) + round_up(gradient_sums(a, isa, threads) * a.kv_seq * gradient_row(a) * 4, 64) +
+         sink_sums_bytes(a, isa) + threads * round_up(attention_backward_scratch_bytes(a.head_dim, a.value_dim), 64);
 }
 
 void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa, void* workspace, ThreadPool& pool) {
@@ -223,7 +300,9 @@ void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa,
   const int64_t pieces = backward_pieces(a, isa), d16 = round_up(a.head_dim, 16), dv16 = round_up(a.value_dim, 16);
   const int64_t sums = a.kv_seq * gradient_row(a);  // floats: dk then dv of one head, as one piece of the queries gives it
   char* const copies = static_cast<char*>(workspace);
-  float* const partial = reinterpret_cast<float*>(copies + (pairs ? geometry.heads * copy.bytes_per_head : 0));
+  const HeadCopies float_copies = HeadCopies::of_backward(a, isa);
+  float* const floats = reinterpret_cast<float*>(copies + (pairs ? geometry.heads * copy.bytes_per_head : 0));
+  float* const partial = floats + float_copies.bytes(a) / 4;
   float* const sink_sums =
       reinterpret_cast<float*>(reinterpret_cast<char*>(partial) + round_up(gradient_sums(a, isa, pool.threads()) * sums * 4, 64));
   char* const scratch = reinterpret_cast<char*>(sink_sums) + sink_sums_bytes(a, isa);
@@ -234,6 +313,7 @@ void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa,
       copy.fill(copies + n * copy.bytes_per_head, head.k, head.k_token, a.kv_seq, gemm_kernels(isa));
     });
   }
+  float_copies.fill(geometry, floats, isa, pool);
   // dk and dv of keys [j, end) of a head, from the sums of all its pieces.
   const auto write_gradients = [&](int64_t n, const float* dk, int64_t j, int64_t end) {
     const auto sum_rows = kernels.sum_rows[a.type == DType::kBF16];
@@ -260,6 +340,7 @@ void attention_backward(const Attention& a, const AttentionBackward& b, Isa isa,
     float* const dv = dk + a.kv_seq * d16;
     std::fill_n(dk, sums, 0.0f);
     KeyValueHead head = geometry.head(batch, kv_head);
+    float_copies.use(head, floats, n);
     if (pairs) head.k_pairs = copies + n * copy.bytes_per_head, head.k_pairs_row = copy.row;
     // Every pieces-th block of queries: under a causal mask the pieces then weigh the same.
     for (int64_t block = task % pieces; block < a.q_per_kv * geometry.query_blocks; block += pieces) {

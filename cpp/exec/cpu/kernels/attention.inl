@@ -34,6 +34,12 @@ struct FormatOf<uint16_t, F32Words> {
   using Type = Bf16ToF32;
 };
 
+// Lanes of a block with `count` queries: one or several times those of a product.
+inline int block_width(int count) {
+  if (kLanes == 8 && (count <= 8 || (count > 16 && count <= 24))) return count <= 8 ? 8 : 24;
+  return count <= 16 ? 16 : count <= 32 ? 32 : kMostQueryLanes;
+}
+
 // Which keys any of the lanes sees, and between which no lane needs a mask.
 struct KeyRange {
   int64_t begin, end, plain_begin, plain_end;
@@ -137,8 +143,14 @@ struct BlockOperand {
 };
 
 template <typename T, typename Words>
-BlockOperand block_operand(const void* data, int64_t token, const void* pairs, int64_t pairs_row, int64_t key, int64_t count, int64_t n,
-                           float* scratch) {
+BlockOperand block_operand(const void* data, int64_t token, const FloatCopy& copy, const void* pairs, int64_t pairs_row, int64_t key,
+                           int64_t count, int64_t n, float* scratch) {
+  if constexpr (Words::kPerWord == 1) {
+    if (copy.rows != nullptr || copy.columns != nullptr) {
+      return {copy.rows == nullptr ? nullptr : copy.rows + key * copy.row, copy.row * 4,
+              copy.columns == nullptr ? nullptr : copy.columns + key, copy.column * 4, 4};
+    }
+  }
   const T* first = static_cast<const T*>(data) + key * token;
   if constexpr (sizeof(T) == 4) {
     return {first, token * 4, first, 4, token * 4};
@@ -190,7 +202,7 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
   using Format = typename FormatOf<T, Words>::Type;
   Words::begin();
   constexpr int kPer = Words::kPerWord;
-  const int width = q.count <= 16 ? 16 : q.count <= 32 ? 32 : kMostQueryLanes;
+  const int width = block_width(q.count);
   const int64_t d = h.head_dim, dv = h.value_dim, d_words = (d + kPer - 1) / kPer;
   Scratch take{static_cast<char*>(scratch)};
   T* rows = take.take<T>(width * (d > dv ? d : dv));
@@ -216,7 +228,7 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
     const int64_t count = smaller(block + kForwardKeys, range.end) - first;
     if (other_segments(h, range, first, count)) continue;
     const int64_t row = h.ring > 0 ? first % h.ring : first;
-    const BlockOperand k = block_operand<T, Words>(h.k, h.k_token, nullptr, 0, row, kPer == 1 ? count : 0, d, k_block);
+    const BlockOperand k = block_operand<T, Words>(h.k, h.k_token, h.k_copy, nullptr, 0, row, kPer == 1 ? count : 0, d, k_block);
     multiply_panel<Words>(width, static_cast<int>(count), d_words, kPer == 2 && d % 2 != 0, k.rows, k.row_bytes, 4, q_panel, width * 4,
                           scores, width, false);
     if (scale_first) scale_scores(scores, count * width, h.scale, h.softcap);
@@ -261,9 +273,9 @@ void attention_forward_block(const KeyValueHead& h, const QueryBlock& q, void* s
       store(sum + lane, total);
     }
     // Values that are a prefix of the keys are packed already where keys are.
-    const BlockOperand v = kPer == 1 && h.v == h.k && h.v_token == h.k_token
+    const BlockOperand v = kPer == 1 && h.v == h.k && h.v_token == h.k_token && h.k_copy.rows == nullptr
                                ? k
-                               : block_operand<T, Words>(h.v, h.v_token, h.v_pairs, h.v_pairs_row, row, count, dv, v_block);
+                               : block_operand<T, Words>(h.v, h.v_token, h.v_copy, h.v_pairs, h.v_pairs_row, row, count, dv, v_block);
     multiply_panel<Words>(width, static_cast<int>(dv), (count + kPer - 1) / kPer, false, v.columns, v.column_bytes, v.step_bytes, scores,
                           width * 4, out, width, true);
   }
@@ -289,7 +301,7 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
   using Format = typename FormatOf<T, Words>::Type;
   Words::begin();
   constexpr int kPer = Words::kPerWord;
-  const int width = q.count <= 16 ? 16 : q.count <= 32 ? 32 : kMostQueryLanes;
+  const int width = block_width(q.count);
   const int64_t d = h.head_dim, dv = h.value_dim, d_words = (d + kPer - 1) / kPer, dv_words = (dv + kPer - 1) / kPer;
   const int64_t d16 = round_to(d, 16), dv16 = round_to(dv, 16), lane_words = width / kPer;
   Scratch take{static_cast<char*>(scratch)};
@@ -332,8 +344,8 @@ void attention_backward_block(const KeyValueHead& h, const QueryBlock& q, float*
     const int64_t count = smaller(block + kBackwardKeys, range.end) - first;
     const int keys = static_cast<int>(count);
     if (other_segments(h, range, first, count)) continue;
-    const BlockOperand k = block_operand<T, Words>(h.k, h.k_token, h.k_pairs, h.k_pairs_row, first, count, d, k_block);
-    const BlockOperand v = block_operand<T, Words>(h.v, h.v_token, nullptr, 0, first, kPer == 1 ? count : 0, dv, v_block);
+    const BlockOperand k = block_operand<T, Words>(h.k, h.k_token, h.k_copy, h.k_pairs, h.k_pairs_row, first, count, d, k_block);
+    const BlockOperand v = block_operand<T, Words>(h.v, h.v_token, h.v_copy, nullptr, 0, first, kPer == 1 ? count : 0, dv, v_block);
     multiply_panel<Words>(width, keys, d_words, kPer == 2 && d % 2 != 0, k.rows, k.row_bytes, 4, q_panel, width * 4, scores, width, false);
     multiply_panel<Words>(width, keys, dv_words, kPer == 2 && dv % 2 != 0, v.rows, v.row_bytes, 4, dout_panel, width * 4, dscores, width,
                           false);

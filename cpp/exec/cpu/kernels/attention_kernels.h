@@ -12,6 +12,14 @@ inline constexpr int kQueryLanes = 32;      // of a block, as a rule
 inline constexpr int kMostQueryLanes = 48;  // of any block
 inline constexpr int64_t kKeyBlock = 128;   // keys that the forward takes at once, from multiples of it
 
+// Keys or values of one head as floats, dense where those of a tensor are far apart: [kv_seq][row] and [dim][column]. Null: none.
+struct FloatCopy {
+  const float* rows = nullptr;
+  int64_t row = 0;
+  const float* columns = nullptr;
+  int64_t column = 0;
+};
+
 // The keys and values of one head. `rows` are read along the head, `columns` (for products over keys) down the keys: the same memory for
 // f32, pairs of keys for bf16 where the CPU multiplies pairs. Null columns: the kernel packs each block of keys itself.
 struct KeyValueHead {
@@ -25,8 +33,9 @@ struct KeyValueHead {
   const int32_t* segments;  // [kv_seq] or null
   int64_t head_dim, value_dim;
   float scale;
-  float softcap;  // 0: none
-  int64_t ring;   // 0: key j is row j; else it is row j % ring, a multiple of kKeyBlock (forward only)
+  float softcap;                       // 0: none
+  int64_t ring;                        // 0: key j is row j; else it is row j % ring, a multiple of kKeyBlock (forward only)
+  FloatCopy k_copy = {}, v_copy = {};  // what the products of floats read instead, if they are there
 };
 
 // Lane n is one query: it sees the keys in (lower[n], limit[n]] whose segment is segment[n]. The lanes from `count` on see none.
