@@ -52,13 +52,14 @@ struct Rows {
   int64_t next = 0;   // bytes to the strip that is read next
 };
 
-#ifndef __AVX512F__
+#if !defined(__AVX512F__) && !defined(__SANITIZE_ADDRESS__)  // which does not see what assembly reads and writes
+#define MW_FOUR_ROWS_IN_ASSEMBLY
 #include "exec/cpu/gemm_micro_avx2.inl"
 #endif
 
 template <typename Words, int R, int V>
 inline void multiply_tile(int64_t words, bool half_word, Rows a, const char* b, int64_t b_step, Result c) {
-#ifndef __AVX512F__
+#ifdef MW_FOUR_ROWS_IN_ASSEMBLY
   if constexpr (R == 4 && V >= 2) {
     if (c.bf16 == nullptr) return multiply_four_rows<V>(words, a.data, a.row, a.step, b, b_step, c.f32, c.row * 4, c.add);
     alignas(32) float sums[R * V * kLanes];
