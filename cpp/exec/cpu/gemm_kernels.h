@@ -52,7 +52,7 @@ struct GemmKernels {
   bool has_bf16_pairs;
   void (*multiply_f32)(const MicroArgs&);
   void (*multiply_bf16)(const MicroArgs&);  // null where has_bf16_pairs is false
-  bool packs_f32 = false;                   // f32 operands are faster packed than in place (Intel; not Zen 5)
+  bool packs_f32 = false;                   // f32 operands are faster packed than in place (Intel, AVX2; not Zen 5)
   int64_t f32_block_words = kBlockWords;
   int64_t near_words = 4 * kPanelLanes * kBlockWords;  // of panels that stay in the second-level cache
   int panel_step = kPanelLanes / 3;                    // panels have 3, 2 or 1 times as many lanes
