@@ -33,7 +33,7 @@
                "4:\n\tadd $4, %[words]\n\tjz 6f\n\t"                                                                                \
                "5:\n\t" one_word "dec %[words]\n\tjnz 5b\n\t"                                                                       \
                "6:\n\t" MW_ALL_SUMS(V, MW_STORE_SUM, MW_NEXT_OUT)                                                                   \
-               : [words] "+r"(words), [a] "+r"(a), [b] "+r"(b), [out] "+r"(out)                                                     \
+               : [words] "+&r"(words), [a] "+&r"(a), [b] "+&r"(b), [out] "+&r"(out)                                                 \
                : [a_row] "r"(a_row), [a_row3] "r"(3 * a_row), [a_step] "i"(kAStep), [b_step] "i"(kBStep), [a_any] "rm"(a_step),    \
                  [b_any] "rm"(b_step), [out_row] "r"(out_row), [out_row3] "rm"(3 * out_row), [add] "r"(static_cast<int>(add))      \
                : "cc", "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11", \

@@ -59,7 +59,7 @@ void clear_lane(QueryBlock& q, int n) {
 float sink_of(const void* sinks, DType type, int64_t head) { return static_cast<float>(load_element(type, sinks, head)); }
 
 // Queries of a block. On Intel's processors three vectors of them feed the products better than two, but more of the diagonal is masked.
-// With AVX2 one panel of them: more see no fewer keys, and the panel is read by steps that the products know.
+// With AVX2 as many as one panel has lanes, whose steps the products know.
 int query_lanes(const Attention& a, Isa isa) {
   if (isa == Isa::kAvx2) return kMostQueryLanes / 2;
   const int64_t keys_seen = a.window > 0 ? std::min(a.window, a.kv_seq) : a.kv_seq;
@@ -188,26 +188,26 @@ class FloatCopies {
 // Keys and values of all heads as a pass over attention reads them.
 struct HeadCopies {
   FloatCopies k, v;
-  bool any;
 
   static HeadCopies of_forward(const Attention& a, Isa isa) {
-    return {{a.kv_seq, a.head_dim, true, false}, {a.kv_seq, a.value_dim, false, true}, copies_floats(isa)};
+    const bool copies = copies_floats(isa);
+    return {{a.kv_seq, a.head_dim, copies, false}, {a.kv_seq, a.value_dim, false, copies}};
   }
   static HeadCopies of_backward(const Attention& a, Isa isa) {
-    return {{a.kv_seq, a.head_dim, true, true}, {a.kv_seq, a.value_dim, true, false}, copies_floats(isa)};
+    const bool copies = copies_floats(isa);
+    return {{a.kv_seq, a.head_dim, copies, copies}, {a.kv_seq, a.value_dim, copies, false}};
   }
   int64_t floats() const { return k.floats() + v.floats(); }  // of one head
-  int64_t bytes(const Attention& a) const { return any ? a.batch * a.kv_heads * floats() * 4 : 0; }
+  int64_t bytes(const Attention& a) const { return a.batch * a.kv_heads * floats() * 4; }
   void fill(const Geometry& geometry, float* copies, Isa isa, ThreadPool& pool) const {
     const Attention& a = geometry.a;
-    pool.run(any ? geometry.heads : 0, [&](int64_t n, int) {
+    pool.run(floats() == 0 ? 0 : geometry.heads, [&](int64_t n, int) {
       const KeyValueHead head = geometry.head(n / a.kv_heads, n % a.kv_heads);
       k.fill(copies + n * floats(), head.k, a.type, head.k_token, gemm_kernels(isa));
       v.fill(copies + n * floats() + k.floats(), head.v, a.type, head.v_token, gemm_kernels(isa));
     });
   }
   void use(KeyValueHead& head, float* copies, int64_t n) const {
-    if (!any) return;
     head.k_copy = k.at(copies + n * floats());
     head.v_copy = v.at(copies + n * floats() + k.floats());
   }
