@@ -57,8 +57,9 @@ struct Rows {
 #include "exec/cpu/gemm_micro_avx2.inl"
 #endif
 
+// Inlined: on the stack, a and c would be read back with vectors that their scalar stores, behind those of C, hold up (3 % of a product).
 template <typename Words, int R, int V>
-inline void multiply_tile(int64_t words, bool half_word, Rows a, const char* b, int64_t b_step, Result c) {
+[[gnu::always_inline]] inline void multiply_tile(int64_t words, bool half_word, Rows a, const char* b, int64_t b_step, Result c) {
 #ifdef MW_FOUR_ROWS_IN_ASSEMBLY
   if constexpr (R == 4 && V >= 2) {
     if (c.bf16 == nullptr) return multiply_four_rows<V>(words, a.data, a.row, a.step, b, b_step, c.f32, c.row * 4, c.add);
@@ -91,7 +92,7 @@ inline void multiply_tile(int64_t words, bool half_word, Rows a, const char* b, 
     return base + ((r & 3) == 0 ? 0 : (r & 3) == 1 ? a.row : (r & 3) == 2 ? 2 * a.row : row3);
   };
   const int64_t whole = words - (half_word ? 1 : 0);
-  const auto add_word = [&] {
+  const auto add_word = [&]() __attribute__((always_inline)) {
     Vec lanes[V];
 #pragma GCC unroll 3
     for (int v = 0; v < V; ++v) lanes[v] = load(reinterpret_cast<const float*>(b) + v * kLanes);
@@ -105,20 +106,24 @@ inline void multiply_tile(int64_t words, bool half_word, Rows a, const char* b, 
     high += a.step;
     b += b_step;
   };
-  // Two words of a strip are one cache line, and so are sixteen of a row in place.
-  const bool strip = a.step == 4 * kMicroRows;
-  const char* fetched = a.data + a.next;
-  const int64_t to_line = strip ? 64 : a.row, to_column = strip ? 64 : 64 - (kMicroRows - 1) * a.row;
-  int64_t k = 0;
-  for (; k + 2 <= whole; k += 2) {
-    if constexpr (Words::kFetches) {
+  if constexpr (Words::kFetches) {
+    // Two words of a strip are one cache line, and so are sixteen of a row in place.
+    const bool strip = a.step == 4 * kMicroRows;
+    const char* fetched = a.data + a.next;
+    const int64_t to_line = strip ? 64 : a.row, to_column = strip ? 64 : 64 - (kMicroRows - 1) * a.row;
+    int64_t k = 0;
+    for (; k + 2 <= whole; k += 2) {
       __builtin_prefetch(fetched, 0, 2);
       fetched += (k & (2 * kMicroRows - 2)) == 2 * kMicroRows - 2 ? to_column : to_line;
+      add_word();
+      add_word();
     }
-    add_word();
-    add_word();
+    if (k < whole) add_word();
+  } else {
+    // Not in pairs as above: that costs gcc 12 moves between registers.
+#pragma GCC unroll 2
+    for (int64_t k = 0; k < whole; ++k) add_word();
   }
-  if (k < whole) add_word();
   if (half_word) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -143,7 +148,7 @@ inline void multiply_tile(int64_t words, bool half_word, Rows a, const char* b, 
 }
 
 template <typename Words, int V>
-inline void multiply_rows(int rows, int64_t words, bool half_word, Rows a, const char* b, int64_t b_step, Result c) {
+[[gnu::always_inline]] inline void multiply_rows(int rows, int64_t words, bool half_word, Rows a, const char* b, int64_t b_step, Result c) {
   for (; rows >= kMicroRows; rows -= kMicroRows) {
     multiply_tile<Words, kMicroRows, V>(words, half_word, a, b, b_step, c);
     a.data += kMicroRows * a.row;
@@ -173,7 +178,8 @@ inline void multiply_rows(int rows, int64_t words, bool half_word, Rows a, const
 
 // Any number of rows by 16, 32 or 48 lanes.
 template <typename Words>
-inline void multiply_panel(int lanes, int rows, int64_t words, bool half_word, Rows a, const void* b, int64_t b_step, Result c) {
+[[gnu::always_inline]] inline void multiply_panel(int lanes, int rows, int64_t words, bool half_word, Rows a, const void* b, int64_t b_step,
+                                                  Result c) {
   const char* pb = static_cast<const char*>(b);
   int vectors = lanes / kLanes;
   for (; vectors > 4 || vectors == 3; vectors -= 3) {
@@ -190,8 +196,8 @@ inline void multiply_panel(int lanes, int rows, int64_t words, bool half_word, R
 }
 
 template <typename Words>
-inline void multiply_panel(int lanes, int rows, int64_t words, bool half_word, const void* a, int64_t a_row, int64_t a_step, const void* b,
-                           int64_t b_step, float* c, int64_t c_row, bool add_to_c) {
+[[gnu::noinline]] inline void multiply_panel(int lanes, int rows, int64_t words, bool half_word, const void* a, int64_t a_row,
+                                             int64_t a_step, const void* b, int64_t b_step, float* c, int64_t c_row, bool add_to_c) {
   multiply_panel<Words>(lanes, rows, words, half_word, Rows{static_cast<const char*>(a), a_row, a_step}, b, b_step,
                         Result{c, nullptr, c_row, add_to_c});
 }
