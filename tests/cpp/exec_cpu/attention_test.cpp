@@ -198,6 +198,9 @@ const Case kCases[] = {
     // so many keys that a block has 48 queries where the kernels like that
     {1, 75, 1100, 1, 2, 16, 13, kF32, true, 1025, 0, false, 0, true},
     {1, 110, 1100, 1, 1, 16, 16, kF32, true, 990, 1050, true, 3},
+    // so many that float32 reads copies of keys and values
+    {2, 41, 2100, 2, 2, 16, 13, kF32, true, 2059, 0, false, 0, true},
+    {1, 70, 2150, 1, 1, 24, 24, kF32, true, 2080, 2070, true, 3},
     // multi-head latent attention, as it trains and as it decodes
     {2, 40, 40, 3, 1, 24, 16, kF32, true, 0, 0, true},
     {2, 40, 40, 3, 1, 24, 16, kBF16, true, 0, 0, true},
