@@ -50,6 +50,7 @@ int usable_processors() {
 ThreadPool::ThreadPool(int threads) : threads_(threads == 0 ? usable_processors() : threads) {
   if (threads_ < 1 || threads_ > 4096) throw UserError(concat_text("a thread pool has 1 to 4096 threads, not ", threads));
   if (threads_ == 1) return;
+  shares_ = std::make_unique<Share[]>(threads_);
   workers_ = std::make_unique<std::thread[]>(threads_ - 1);
   for (int i = 1; i < threads_; ++i) workers_[i - 1] = std::thread([this, i] { work(i); });
 }
@@ -64,33 +65,41 @@ ThreadPool::~ThreadPool() {
 }
 
 void ThreadPool::work(int worker) {
+  uint64_t seen = 0;
+  const auto called = [&] { return announced_.load(std::memory_order_seq_cst) != seen || stop_.load(std::memory_order_relaxed); };
   while (!stop_.load(std::memory_order_relaxed)) {
-    if (spin_until([&] { return has_tiles() || stop_.load(std::memory_order_relaxed); })) {
-      claim_tiles(worker);
+    if (spin_until(called)) {
+      seen = announced_.load(std::memory_order_acquire);
+      run_claims(worker);
       continue;
     }
     std::unique_lock lock(sleep_mutex_);
-    sleeping_.fetch_add(1, std::memory_order_seq_cst);  // before the last look at word_: the caller looks in the other order
-    wake_.wait(lock, [&] { return has_tiles() || stop_.load(); });
+    sleeping_.fetch_add(1, std::memory_order_seq_cst);  // before the last look at announced_: the caller looks in the other order
+    wake_.wait(lock, called);
     sleeping_.fetch_sub(1, std::memory_order_seq_cst);
   }
 }
 
-// Takes the next tiles, several at a time while many are left: each claim moves a cache line between processors.
-void ThreadPool::claim_tiles(int worker) {
-  constexpr int kClaims = 16;  // of a thread, about, before the last ones
-  uint64_t word = word_.load(std::memory_order_acquire);
+// One group at a time of its own share, from the front; of another's from the end, several while many are left there.
+int64_t ThreadPool::claim(int worker, int share) {
+  std::atomic<uint64_t>& left = shares_[share].word;
   int64_t done = 0;
-  while ((word & kRemainingMask) != 0) {
+  uint64_t word = left.load(std::memory_order_acquire);
+  while (true) {
+    const int64_t next = static_cast<int64_t>(word >> kGroupBits & kGroupMask), end = static_cast<int64_t>(word & kGroupMask);
+    if (next >= end) return done;
     const TileFunction function = function_.load(std::memory_order_relaxed);
     void* const body = body_.load(std::memory_order_relaxed);
-    const int64_t total = total_.load(std::memory_order_relaxed);
-    const int64_t left = static_cast<int64_t>(word & kRemainingMask), claimed = std::max<int64_t>(1, left / (kClaims * threads_));
-    if (!word_.compare_exchange_weak(word, word - static_cast<uint64_t>(claimed), std::memory_order_acq_rel, std::memory_order_acquire))
+    const int64_t total = total_.load(std::memory_order_relaxed), group = group_.load(std::memory_order_relaxed);
+    const int64_t groups = worker == share ? 1 : std::max<int64_t>(1, (end - next) / (2 * threads_));
+    const uint64_t taken = static_cast<uint64_t>(groups);
+    if (!left.compare_exchange_weak(word, worker == share ? word + (taken << kGroupBits) : word - taken, std::memory_order_acq_rel,
+                                    std::memory_order_acquire)) {
       continue;
-    const ThreadPool* const outer_pool = std::exchange(current_pool, this);
-    const int outer_worker = std::exchange(current_worker, worker);
-    for (int64_t tile = total - left; tile < total - left + claimed && !failed_.load(std::memory_order_relaxed); ++tile) {
+    }
+    const int64_t first = worker == share ? next : end - groups;
+    for (int64_t tile = first * group; tile < std::min(total, (first + groups) * group) && !failed_.load(std::memory_order_relaxed);
+         ++tile) {
       try {
         function(body, tile, worker);
       } catch (...) {
@@ -102,11 +111,18 @@ void ThreadPool::claim_tiles(int worker) {
         failed_.store(true, std::memory_order_relaxed);
       }
     }
-    current_pool = outer_pool;
-    current_worker = outer_worker;
-    done += claimed;
-    word = word_.load(std::memory_order_acquire);
+    done += groups;
+    word = left.load(std::memory_order_acquire);
   }
+}
+
+void ThreadPool::run_claims(int worker) {
+  const ThreadPool* const outer_pool = std::exchange(current_pool, this);
+  const int outer_worker = std::exchange(current_worker, worker);
+  int64_t done = 0;
+  for (int i = 0; i < threads_; ++i) done += claim(worker, (worker + i) % threads_);
+  current_pool = outer_pool;
+  current_worker = outer_worker;
   if (done > 0) done_.fetch_add(done, std::memory_order_release);
 }
 
@@ -117,22 +133,28 @@ void ThreadPool::run_tiles(int64_t tiles, TileFunction function, void* body) {
     for (int64_t tile = 0; tile < tiles; ++tile) function(body, tile, worker);
     return;
   }
-  MW_CHECK(static_cast<uint64_t>(tiles) < kRemainingMask, "too many tiles in a region");
   std::lock_guard region_lock(caller_mutex_);
+  const int64_t group = (tiles - 1) / static_cast<int64_t>(kGroupMask) + 1, groups = (tiles - 1) / group + 1;
   function_.store(function, std::memory_order_relaxed);
   body_.store(body, std::memory_order_relaxed);
   total_.store(tiles, std::memory_order_relaxed);
+  group_.store(group, std::memory_order_relaxed);
   done_.store(0, std::memory_order_relaxed);
   failed_.store(false, std::memory_order_relaxed);
-  word_.store(++region_ << kRemainingBits | static_cast<uint64_t>(tiles), std::memory_order_seq_cst);
+  const uint64_t region = announced_.load(std::memory_order_relaxed) + 1;
+  const auto start = [&](int64_t share) { return static_cast<uint64_t>((share * groups + threads_ - 1) / threads_); };
+  for (int i = 0; i < threads_; ++i) {
+    shares_[i].word.store(region << 2 * kGroupBits | start(i) << kGroupBits | start(i + 1), std::memory_order_release);
+  }
+  announced_.store(region, std::memory_order_seq_cst);
   if (tiles > 1 && sleeping_.load(std::memory_order_seq_cst) > 0) {
     {
       std::lock_guard lock(sleep_mutex_);
     }
     wake_.notify_all();
   }
-  claim_tiles(0);
-  const auto finished = [&] { return done_.load(std::memory_order_acquire) == tiles; };
+  run_claims(0);
+  const auto finished = [&] { return done_.load(std::memory_order_acquire) == groups; };
   while (!spin_until(finished)) std::this_thread::yield();
   if (failed_.load(std::memory_order_relaxed)) std::rethrow_exception(std::exchange(error_, nullptr));
 }

@@ -3,10 +3,11 @@
 //   ThreadPool pool(4);                                   // the caller and three workers
 //   pool.run(tiles, [&](int64_t tile, int worker) { work(tile, scratch[worker]); });
 //
-// Tiles are claimed from a single atomic word, several neighbours at a time while many are left and one by one at the end, and the region
-// ends when the tiles are done, not when every thread has arrived, so a worker that the system has put aside delays nobody. What a tile
-// computes must depend on its index alone: then results are the same for every number of threads. Workers spin for about 200 us after a
-// region, then sleep.
+// Each thread has its share of the tiles, neighbours, always the same ones of as many: what it wrote in one region it finds in its own
+// caches in the next, where tiles are numbered alike. Who is done takes from the ends of the others' shares, and the region ends when the
+// tiles are done, not when every thread has arrived, so a worker that the system has put aside delays nobody. What a tile computes must
+// depend on its index alone: then results are the same for every number of threads. Workers spin for about 200 us after a region, then
+// sleep.
 #pragma once
 #include <atomic>
 #include <condition_variable>
@@ -47,26 +48,30 @@ class ThreadPool {
  private:
   using TileFunction = void (*)(void* body, int64_t tile, int worker);
 
-  void run_tiles(int64_t tiles, TileFunction function, void* body);
-  void work(int worker);         // a worker's life
-  void claim_tiles(int worker);  // takes tiles until none is left
-  bool has_tiles() const { return (word_.load(std::memory_order_seq_cst) & kRemainingMask) != 0; }
+  // What nobody has claimed yet of a thread's share: the region's number, then the next group of tiles, then the end. While some remain the
+  // region cannot end, so a successful exchange proves that function_, body_, total_ and group_ were those of this region.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> word{0};
+  };
+  static constexpr int kGroupBits = 20;
+  static constexpr uint64_t kGroupMask = (uint64_t{1} << kGroupBits) - 1;
 
-  // word_: the region's number above, the tiles nobody has claimed yet below. While some remain the region cannot end, so a
-  // successful exchange proves that function_, body_ and total_ were those of this region.
-  static constexpr int kRemainingBits = 40;
-  static constexpr uint64_t kRemainingMask = (uint64_t{1} << kRemainingBits) - 1;
-  alignas(64) std::atomic<uint64_t> word_{0};
+  void run_tiles(int64_t tiles, TileFunction function, void* body);
+  void work(int worker);                 // a worker's life
+  void run_claims(int worker);           // takes tiles until none is left
+  int64_t claim(int worker, int share);  // takes tiles of one share until none is left there; returns the groups done
+
+  std::unique_ptr<Share[]> shares_;
+  alignas(64) std::atomic<uint64_t> announced_{0};  // the region's number
   std::atomic<TileFunction> function_{nullptr};
   std::atomic<void*> body_{nullptr};
-  std::atomic<int64_t> total_{0};
-  alignas(64) std::atomic<int64_t> done_{0};
+  std::atomic<int64_t> total_{0}, group_{1};  // tiles; tiles of a group
+  alignas(64) std::atomic<int64_t> done_{0};  // groups
   alignas(64) std::atomic<int> sleeping_{0};
   std::atomic<bool> stop_{false};
   std::atomic<bool> failed_{false};
 
   int threads_;
-  uint64_t region_ = 0;
   std::mutex caller_mutex_;  // one region at a time
   std::mutex sleep_mutex_;
   std::condition_variable wake_;

@@ -69,12 +69,9 @@ struct Packing {
   }
   int64_t a_stride() const { return packed_rows_bytes(kernels, plan.word, g.m, words); }  // bytes from one batch's to the next
   int64_t b_stride() const { return panels.padded() * words * 4; }
-  int64_t tiles() const { return a_copies * a_groups * word_groups + b_copies * panels.count() * word_groups; }
+  int64_t row_tiles() const { return a_copies * a_groups * word_groups; }
+  int64_t lane_tiles() const { return b_copies * panels.count() * word_groups; }
 
-  void run(int64_t tile) const {
-    const int64_t a_tiles = a_copies * a_groups * word_groups;
-    tile < a_tiles ? pack_rows(tile) : pack_lanes(tile - a_tiles);
-  }
   void pack_rows(int64_t tile) const {
     const int64_t word = tile % word_groups * kPackWords, group = tile / word_groups % a_groups, batch = tile / word_groups / a_groups;
     const int64_t per_word = elements_per_word(plan.word), bytes = dtype_bytes(g.a.type);
@@ -209,11 +206,17 @@ void run_gemm(const Gemm& gemm, const GemmPlan& plan, void* workspace, ThreadPoo
   if (g.m == 0 || g.n == 0 || g.batch == 0) return;
   if (g.k == 0) return write_zeros(g, pool);
   const Packing packing(g, plan, workspace);
-  pool.run(packing.tiles(), [&](int64_t tile, int) { packing.run(tile); });
+  pool.run(packing.row_tiles(), [&](int64_t tile, int) { packing.pack_rows(tile); });
+  pool.run(packing.lane_tiles(), [&](int64_t tile, int) { packing.pack_lanes(tile); });
+  // A thread's share of the tiles are the rows of the larger operand that it packed, or that it wrote before: they are in its caches.
   const int64_t row_tiles = ceil_div(g.m, plan.tile_rows), panel_tiles = ceil_div(packing.panels.count(), plan.tile_panels);
-  pool.run(g.batch * row_tiles * panel_tiles, [&](int64_t tile, int) {
-    const int64_t row = tile % row_tiles * plan.tile_rows, panel = tile / row_tiles % panel_tiles * plan.tile_panels;
-    run_tile(packing, tile / row_tiles / panel_tiles,
+  const int64_t shares = g.m < g.n ? 1 : std::min<int64_t>(pool.threads(), row_tiles), per_batch = row_tiles * panel_tiles;
+  pool.run(g.batch * per_batch, [&](int64_t tile, int) {
+    const int64_t in_batch = tile % per_batch, share = in_batch / panel_tiles * shares / row_tiles;
+    const int64_t first = ceil_div(share * row_tiles, shares), rows = ceil_div((share + 1) * row_tiles, shares) - first;
+    const int64_t in_share = in_batch - first * panel_tiles;
+    const int64_t row = (first + in_share % rows) * plan.tile_rows, panel = in_share / rows * plan.tile_panels;
+    run_tile(packing, tile / per_batch,
              {row, std::min(g.m, row + plan.tile_rows), panel, std::min(packing.panels.count(), panel + plan.tile_panels)});
   });
 }
