@@ -82,6 +82,7 @@ void ThreadPool::work(int worker) {
 
 // One group at a time of its own share, from the front; of another's from the end, several while many are left there.
 int64_t ThreadPool::claim(int worker, int share) {
+  const bool own = worker == share;
   std::atomic<uint64_t>& left = shares_[share].word;
   int64_t done = 0;
   uint64_t word = left.load(std::memory_order_acquire);
@@ -91,13 +92,9 @@ int64_t ThreadPool::claim(int worker, int share) {
     const TileFunction function = function_.load(std::memory_order_relaxed);
     void* const body = body_.load(std::memory_order_relaxed);
     const int64_t total = total_.load(std::memory_order_relaxed), group = group_.load(std::memory_order_relaxed);
-    const int64_t groups = worker == share ? 1 : std::max<int64_t>(1, (end - next) / (2 * threads_));
-    const uint64_t taken = static_cast<uint64_t>(groups);
-    if (!left.compare_exchange_weak(word, worker == share ? word + (taken << kGroupBits) : word - taken, std::memory_order_acq_rel,
-                                    std::memory_order_acquire)) {
-      continue;
-    }
-    const int64_t first = worker == share ? next : end - groups;
+    const int64_t groups = own ? 1 : std::max<int64_t>(1, (end - next) / (2 * threads_)), first = own ? next : end - groups;
+    const uint64_t taken = static_cast<uint64_t>(groups), rest = own ? word + (taken << kGroupBits) : word - taken;
+    if (!left.compare_exchange_weak(word, rest, std::memory_order_acq_rel, std::memory_order_acquire)) continue;
     for (int64_t tile = first * group; tile < std::min(total, (first + groups) * group) && !failed_.load(std::memory_order_relaxed);
          ++tile) {
       try {

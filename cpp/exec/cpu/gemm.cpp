@@ -208,7 +208,8 @@ void run_gemm(const Gemm& gemm, const GemmPlan& plan, void* workspace, ThreadPoo
   const Packing packing(g, plan, workspace);
   pool.run(packing.row_tiles(), [&](int64_t tile, int) { packing.pack_rows(tile); });
   pool.run(packing.lane_tiles(), [&](int64_t tile, int) { packing.pack_lanes(tile); });
-  // A thread's share of the tiles are the rows of the larger operand that it packed, or that it wrote before: they are in its caches.
+  // A thread's share of the tiles has rows of its own where A is the larger operand, else panels of its own: of what it packed, or wrote
+  // before, most is in its caches.
   const int64_t row_tiles = ceil_div(g.m, plan.tile_rows), panel_tiles = ceil_div(packing.panels.count(), plan.tile_panels);
   const int64_t shares = g.m < g.n ? 1 : std::min<int64_t>(pool.threads(), row_tiles), per_batch = row_tiles * panel_tiles;
   pool.run(g.batch * per_batch, [&](int64_t tile, int) {

@@ -195,6 +195,7 @@ template <typename Words>
   if (vectors == 1) multiply_rows<Words, 1>(rows, words, half_word, a, pb, b_step, c);
 }
 
+// For attention, which calls it from many places: one copy of all the tiles.
 template <typename Words>
 [[gnu::noinline]] inline void multiply_panel(int lanes, int rows, int64_t words, bool half_word, const void* a, int64_t a_row,
                                              int64_t a_step, const void* b, int64_t b_step, float* c, int64_t c_row, bool add_to_c) {

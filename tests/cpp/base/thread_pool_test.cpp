@@ -13,13 +13,33 @@ TEST(thread_pool, each_tile_runs_once) {
   for (int threads : {1, 2, 3, 7}) {
     ThreadPool pool(threads);
     EXPECT_EQ(pool.threads(), threads);
-    for (int64_t tiles : {0, 1, 2, 5, 64, 1000}) {
+    for (int64_t tiles : {0, 1, 2, 5, 64, 1000, 1'100'003}) {  // the last more than a share counts one by one
       std::vector<std::atomic<int>> counts(tiles);
       pool.run(tiles, [&](int64_t tile, int worker) {
         if (worker < 0 || worker >= threads) throw InternalError("worker out of range");
         counts[tile].fetch_add(1);
       });
       for (const auto& count : counts) EXPECT_EQ(count.load(), 1);
+    }
+  }
+}
+
+TEST(thread_pool, a_thread_that_is_held_up_leaves_its_share_to_the_others) {
+  for (int threads : {2, 3}) {
+    ThreadPool pool(threads);
+    constexpr int64_t kTiles = 60;
+    for (int64_t held : {int64_t{0}, kTiles / threads}) {  // the first tiles of two shares
+      std::atomic<int64_t> others{0};
+      bool all = false;
+      pool.run(kTiles, [&](int64_t tile, int) {
+        if (tile != held) {
+          others.fetch_add(1);
+          return;
+        }
+        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (!(all = others.load() == kTiles - 1) && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+      });
+      EXPECT(all);
     }
   }
 }
