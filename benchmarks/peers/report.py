@@ -29,12 +29,12 @@ COLUMNS = (
 
 
 def machine_kind(threads: int) -> str:
-    """A file name such as amd-epyc-family-26-avx512bf16-2-threads; no host's name. Zen 4 and Zen 5 differ only in their family."""
+    """A file name such as amd-epyc-family-26-avx512bf16-2-threads; no host's name."""
     from meshwright import _core
     from meshwright.machine import processor
 
-    family = re.search(r"^cpu family\s*:\s*(\d+)", Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
-    words = f"{processor()[0]} {f'family {family[1]} ' if family else ''}{_core.machine_facts()['isa']} {threads} threads"
+    cpu = processor()
+    words = f"{cpu.name} family {cpu.family} {_core.machine_facts()['isa']} {threads} threads"
     return re.sub(r"[^a-z0-9]+", "-", re.sub(r"\(r\)|\(tm\)|\bcpu\b|@.*?(?= )", "", words.lower())).strip("-")
 
 

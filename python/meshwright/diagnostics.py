@@ -182,13 +182,13 @@ def doctor(threads: int | None = None, fresh: bool = False) -> dict[str, Any]:
     """
     count = threads or 0
     facts = _core.machine_facts()
-    cpu, cores = processor()
+    cpu = processor()
     peaks = measured_peaks(count, fresh, bandwidth=True)
     flops = 2.0 * DOCTOR_GEMM["m"] * DOCTOR_GEMM["n"] * DOCTOR_GEMM["k"]
     blas = _core.time_openblas(DOCTOR_GEMM["m"], DOCTOR_GEMM["n"], DOCTOR_GEMM["k"], count)
     report: dict[str, Any] = {
-        "cpu": cpu,
-        "cores": cores,
+        "cpu": cpu.name,
+        "cores": cpu.cores,
         "processors": facts["usable_processors"],
         "threads": count or facts["usable_processors"],
         "memory_bytes": memory_bytes(),

@@ -7,7 +7,7 @@ import os
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from meshwright import _core
 
@@ -29,10 +29,16 @@ def memory_bytes() -> int:
     return min(limits)
 
 
+class Processor(NamedTuple):
+    name: str
+    family: str  # its number; AMD names Zen 4 and Zen 5 alike
+    cores: int  # physical ones
+
+
 @lru_cache(maxsize=1)
-def processor() -> tuple[str, int]:
-    """Name of the CPU, and its physical cores."""
-    name, cores, package = "unknown", set(), ""
+def processor() -> Processor:
+    """The CPU, as far as the system tells; else "unknown"."""
+    name, family, cores, package = "unknown", "unknown", set(), ""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -41,11 +47,13 @@ def processor() -> tuple[str, int]:
         key, _, value = (part.strip() for part in line.partition(":"))
         if key == "model name":
             name = value
+        elif key == "cpu family":
+            family = value
         elif key == "physical id":
             package = value
         elif key == "core id":
             cores.add((package, value))
-    return name, len(cores) or os.cpu_count() or 1
+    return Processor(name, family, len(cores) or os.cpu_count() or 1)
 
 
 def huge_pages() -> str:
@@ -59,7 +67,8 @@ def huge_pages() -> str:
 
 def _key(threads: int) -> str:
     facts = _core.machine_facts()
-    return f"{processor()[0]} | {facts['isa']} | {threads or facts['usable_processors']} threads"
+    cpu = processor()
+    return f"{cpu.name} | family {cpu.family} | {facts['isa']} | {threads or facts['usable_processors']} threads"
 
 
 @lru_cache(maxsize=16)
